@@ -98,7 +98,9 @@ def parse_content_id(text: str) -> ContentId:
         return _from_cid(text)
     if len(text) == 64 and text.isascii() and text.lower() and _HEX.match(text.lower()):
         return ContentId.from_hex(text.lower())
-    raise ContentIdError("not a SHA-256 content id: expected 64 hex digits, hash://sha256/.., sha256:.., ni:///sha-256;.., a raw CIDv1 or sha256-..")
+    raise ContentIdError(
+        "not a SHA-256 content id: expected 64 hex digits, hash://sha256/.., sha256:.., ni:///sha-256;.., a raw CIDv1 or sha256-.."
+    )
 
 
 def _from_base64(text: str, *, urlsafe: bool) -> ContentId:
