@@ -1,0 +1,342 @@
+"""``node.toml`` as typed settings.
+
+Owns: reading the file, its defaults and its limits. ``node.toml`` at the top of the repository is the reference.
+
+Invariants:
+- An unknown key is an error that names the nearest known key; a wrong type names the key and what was expected.
+- Settings are frozen; units are part of the names.
+- Nothing here touches the network or creates a file.
+
+It leaves out: secrets (the keys folder) and everything that changes while the node runs (the database).
+"""
+
+import difflib
+import ipaddress
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from types import UnionType
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
+
+KNOWN_PIPELINES: Final = ("label-text", "barcode", "quality", "network-probe")
+MAX_TOML_BYTES: Final = 1_048_576
+"""A settings file larger than this is a mistake (a data file was named)."""
+
+
+class ConfigError(Exception):
+    """The settings cannot be used; the message names the key and says what to write."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSection:
+    """Who this node is."""
+
+    name: str
+    public_url: str
+    contact: str = ""
+    organisation: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSection:
+    """Where it listens."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    max_body_bytes: int = 1_048_576
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FederationSection:
+    """Whom it knows."""
+
+    registries: tuple[str, ...] = ()
+    insecure_loopback: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImagesSection:
+    """Limits for pictures."""
+
+    max_pixels: int = 400_000_000
+    max_file_bytes: int = 4_294_967_296
+    preview_px: int = 1600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobsSection:
+    """What it computes, and how."""
+
+    pipelines: tuple[str, ...] = ("label-text", "barcode", "quality")
+    workers: int = 1
+    batch: int = 4
+    unit_timeout_s: int = 120
+    lease_s: int = 600
+    worker_memory_mib: int = 6144
+    require_isolation: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyRule:
+    """One rule of the policy, as written."""
+
+    decide: Literal["accept", "hold", "refuse"]
+    requesters: tuple[str, ...] = ("enrolled",)
+    steps: tuple[str, ...] = ()
+    access: tuple[Literal["open", "restricted", "private"], ...] = ()
+    max_images: int | None = None
+    granularity: Literal["boolean", "count", "record"] = "record"
+    publish: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicySection:
+    """What researchers may ask."""
+
+    preset: Literal["closed", "reading", "open"] = "closed"
+    hold_expires_s: int = 1_209_600
+    rules: tuple[PolicyRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileRule:
+    """Where the file of a media row lies."""
+
+    match: str
+    path: str
+    field: Literal["identifier", "catalogNumber"] = "identifier"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessRule:
+    """The access class of records whose field matches."""
+
+    field: str
+    match: str
+    access: Literal["open", "restricted", "private"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceSettings:
+    """One source of records."""
+
+    path: str = ""
+    licence: str = ""
+    access: Literal["", "open", "restricted", "private"] = ""
+    key: tuple[str, ...] = ()
+    fetch: bool = False
+    identity: Literal["inode", "size+mtime"] = "inode"
+    files: tuple[FileRule, ...] = ()
+    rules: tuple[AccessRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SensitiveTaxon:
+    """One entry of the list of sensitive taxa."""
+
+    value: str
+    field: Literal["scientificName", "genus", "family", "order", "class"] = "scientificName"
+    category: int = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """Everything in ``node.toml``, plus the folder it lies in."""
+
+    folder: Path
+    node: NodeSection
+    server: ServerSection = field(default_factory=ServerSection)
+    federation: FederationSection = field(default_factory=FederationSection)
+    images: ImagesSection = field(default_factory=ImagesSection)
+    jobs: JobsSection = field(default_factory=JobsSection)
+    policy: PolicySection = field(default_factory=PolicySection)
+    sources: Mapping[str, SourceSettings] = field(default_factory=dict)
+    sensitive: tuple[SensitiveTaxon, ...] = ()
+
+    @property
+    def database_path(self) -> Path:
+        """The node's database."""
+        return self.folder / "data" / "node.sqlite"
+
+    @property
+    def blobs_path(self) -> Path:
+        """The blob store."""
+        return self.folder / "data" / "blobs"
+
+    @property
+    def derived_path(self) -> Path:
+        """Previews and other things that can be made again."""
+        return self.folder / "data" / "derived"
+
+    @property
+    def key_path(self) -> Path:
+        """The node's signing key."""
+        return self.folder / "keys" / "node.key"
+
+    @property
+    def lock_path(self) -> Path:
+        """Held by the serving process."""
+        return self.folder / "data" / "lock"
+
+    @property
+    def origin(self) -> str:
+        """The public origin without a trailing slash; the start of every IRI."""
+        return self.node.public_url.rstrip("/")
+
+
+def load_settings(folder: Path) -> Settings:
+    """Reads ``folder/node.toml``.
+
+    Raises:
+        ConfigError: the file is missing or says something it must not.
+    """
+    path = folder / "node.toml"
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ConfigError(f"{path} does not exist: run `vasculum init {folder}` first") from error
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from error
+    if len(raw) > MAX_TOML_BYTES:
+        raise ConfigError(f"{path} is larger than {MAX_TOML_BYTES} bytes: this is not a settings file")
+    try:
+        document = tomllib.loads(raw.decode("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+    return parse_settings(document, folder.resolve())
+
+
+def parse_settings(document: Mapping[str, Any], folder: Path) -> Settings:
+    """A parsed TOML document as settings, checked as a whole."""
+    if "node" not in document:
+        raise ConfigError("node.toml needs a table [node] with name and public_url")
+    settings: Settings = _build(Settings, {"folder": folder, **document}, "")
+    _check(settings)
+    return settings
+
+
+def _check(settings: Settings) -> None:
+    check_public_url(settings.node.public_url, insecure_loopback=settings.federation.insecure_loopback)
+    if settings.federation.insecure_loopback and not _is_loopback(settings.server.host):
+        raise ConfigError('[federation] insecure_loopback binds to this machine only: set [server] host = "127.0.0.1"')
+    if not 0 <= settings.server.port <= 65535:
+        raise ConfigError("[server] port must be 0 to 65535")
+    for name in settings.jobs.pipelines:
+        if name not in KNOWN_PIPELINES:
+            raise ConfigError(
+                f"[jobs] pipelines: {name!r} is not one of {', '.join(KNOWN_PIPELINES)}{_nearest(name, KNOWN_PIPELINES)}"
+            )
+    positive = {
+        "server.max_body_bytes": settings.server.max_body_bytes,
+        "images.max_pixels": settings.images.max_pixels,
+        "images.max_file_bytes": settings.images.max_file_bytes,
+        "images.preview_px": settings.images.preview_px,
+        "jobs.workers": settings.jobs.workers,
+        "jobs.batch": settings.jobs.batch,
+        "jobs.unit_timeout_s": settings.jobs.unit_timeout_s,
+        "jobs.lease_s": settings.jobs.lease_s,
+        "jobs.worker_memory_mib": settings.jobs.worker_memory_mib,
+        "policy.hold_expires_s": settings.policy.hold_expires_s,
+    }
+    for key, value in positive.items():
+        if value <= 0:
+            raise ConfigError(f"{key} must be larger than 0")
+    for name, source in settings.sources.items():
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+            raise ConfigError(f"[sources.{name}]: a source is named with lower-case letters, digits, - and _")
+        for pattern in (*(rule.match for rule in source.files), *(rule.match for rule in source.rules)):
+            _check_regex(pattern, f"sources.{name}")
+    for taxon in settings.sensitive:
+        if not 1 <= taxon.category <= 4:
+            raise ConfigError("[[sensitive]] category must be 1, 2, 3 or 4")
+
+
+def check_public_url(url: str, *, insecure_loopback: bool) -> None:
+    """Refuses an address that cannot be the start of an identifier.
+
+    Raises:
+        ConfigError: with what to write instead.
+    """
+    parts = urlsplit(url)
+    if parts.path.strip("/") or parts.query or parts.fragment or parts.username or not parts.hostname:
+        raise ConfigError("[node] public_url must be an origin such as https://images.example.org, without a path")
+    if parts.scheme == "https":
+        return
+    if parts.scheme == "http" and insecure_loopback and _is_loopback(parts.hostname):
+        return
+    raise ConfigError(
+        "[node] public_url must begin with https:// (or set [federation] insecure_loopback = true and use http://127.0.0.1:PORT for a trial)"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _check_regex(pattern: str, where: str) -> None:
+    if len(pattern) > 500:
+        raise ConfigError(f"{where}: a match longer than 500 characters is a mistake")
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ConfigError(f"{where}: match = {pattern!r} is not a regular expression: {error}") from error
+
+
+def _nearest(key: str, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _build(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
+    hints = get_type_hints(kind)
+    known = {item.name for item in fields(kind)}
+    values: dict[str, Any] = {}
+    for key, value in table.items():
+        label = f"{where}.{key}" if where else key
+        if key not in known or (key == "folder" and not isinstance(value, Path)):
+            raise ConfigError(f"node.toml: unknown key {label}{_nearest(key, sorted(known - {'folder'}))}")
+        values[key] = _convert(hints[key], value, label)
+    required = [item.name for item in fields(kind) if item.name not in values and _has_no_default(item)]
+    if required:
+        raise ConfigError(f"node.toml: {where or 'the file'} lacks {', '.join(required)}")
+    return kind(**values)
+
+
+def _has_no_default(item: Any) -> bool:
+    from dataclasses import MISSING
+
+    return item.default is MISSING and item.default_factory is MISSING
+
+
+def _convert(hint: Any, value: Any, label: str) -> Any:
+    origin = get_origin(hint)
+    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"node.toml: {label} must be a table")
+        return _build(hint, value, label)
+    if origin is Literal:
+        if value not in get_args(hint):
+            choices = ", ".join(str(item) or '""' for item in get_args(hint))
+            raise ConfigError(f"node.toml: {label} must be one of {choices}")
+        return value
+    if origin is tuple:
+        if not isinstance(value, list):
+            raise ConfigError(f"node.toml: {label} must be a list")
+        return tuple(_convert(get_args(hint)[0], item, label) for item in value)
+    if origin is UnionType:
+        return _convert(next(item for item in get_args(hint) if item is not type(None)), value, label)
+    if origin is not None:  # Mapping[str, SourceSettings]
+        if not isinstance(value, Mapping):
+            raise ConfigError(f"node.toml: {label} must be a table")
+        return {str(name): _convert(get_args(hint)[1], item, f"{label}.{name}") for name, item in value.items()}
+    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
+        names = {str: "text in quotes", int: "a whole number", bool: "true or false", Path: "a path"}
+        raise ConfigError(f"node.toml: {label} must be {names.get(hint, hint.__name__)}")
+    return value
