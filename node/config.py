@@ -228,7 +228,8 @@ def _check(settings: Settings) -> None:
     for name in settings.jobs.pipelines:
         if name not in KNOWN_PIPELINES:
             raise ConfigError(
-                f"[jobs] pipelines: {name!r} is not one of {', '.join(KNOWN_PIPELINES)}{_nearest(name, KNOWN_PIPELINES)}"
+                f"[jobs] pipelines: {name!r} is not one of {', '.join(KNOWN_PIPELINES)}"
+                + _nearest(name, KNOWN_PIPELINES)
             )
     positive = {
         "server.max_body_bytes": settings.server.max_body_bytes,
@@ -269,7 +270,8 @@ def check_public_url(url: str, *, insecure_loopback: bool) -> None:
     if parts.scheme == "http" and insecure_loopback and _is_loopback(parts.hostname):
         return
     raise ConfigError(
-        "[node] public_url must begin with https:// (or set [federation] insecure_loopback = true and use http://127.0.0.1:PORT for a trial)"
+        "[node] public_url must begin with https:// (for a trial on one machine: http://127.0.0.1:PORT "
+        "with [federation] insecure_loopback = true)"
     )
 
 

@@ -237,9 +237,7 @@ def migrations() -> list[tuple[int, str]]:
     """All numbered migrations: (number, SQL), in order."""
     folder = importlib.resources.files("node.storage") / "migrations"
     found = [
-        (int(entry.name[:4]), entry.read_text("utf-8"))
-        for entry in folder.iterdir()
-        if entry.name.endswith(".sql")
+        (int(entry.name[:4]), entry.read_text("utf-8")) for entry in folder.iterdir() if entry.name.endswith(".sql")
     ]
     return sorted(found)
 
@@ -267,9 +265,7 @@ def migrate(path: Path) -> list[int]:
         conn.execute("PRAGMA journal_mode=WAL")
         at = int(conn.execute("PRAGMA user_version").fetchone()[0])
         if at > newest:
-            raise DatabaseError(
-                f"{path} has schema {at}, this program knows {newest}: install the newer version again"
-            )
+            raise DatabaseError(f"{path} has schema {at}, this program knows {newest}: install the newer version again")
         if 0 < at < newest:
             _copy_aside(conn, path.with_name(f"{path.name}.before-schema-{newest}"))
         for number, sql in steps:
@@ -284,9 +280,7 @@ def migrate(path: Path) -> list[int]:
 def _apply(conn: sqlite3.Connection, number: int, sql: str) -> None:
     conn.execute("BEGIN IMMEDIATE")
     try:
-        if (
-            int(conn.execute("PRAGMA user_version").fetchone()[0]) < number
-        ):  # another process may have been first
+        if int(conn.execute("PRAGMA user_version").fetchone()[0]) < number:  # another process may have been first
             for statement in _statements(sql):
                 conn.execute(statement)
             conn.execute(f"PRAGMA user_version={number:d}")
@@ -304,9 +298,7 @@ def _statements(sql: str) -> Iterator[str]:
         if sqlite3.complete_statement(pending):
             yield pending
             pending = ""
-    if pending.strip() and not all(
-        line.lstrip().startswith("--") or not line.strip() for line in pending.splitlines()
-    ):
+    if pending.strip() and not all(line.lstrip().startswith("--") or not line.strip() for line in pending.splitlines()):
         raise DatabaseError("a migration ends in the middle of a statement")
 
 

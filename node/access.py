@@ -1,0 +1,110 @@
+"""May this requester see this? The one function every door asks.
+
+Owns the table of who sees what, by access class and sensitivity.
+
+Invariants:
+- Private is indistinguishable from absent for everybody but staff.
+- Bytes of restricted media, and everything drawn from them, never leave; jobs may run on them, by policy.
+- No text read from the image of a sensitive specimen reaches any requester.
+- Every answer carries a reason that may be shown to the requester (and gives nothing away).
+
+It leaves out: the policy for jobs (``federation.policy``), looking facts up (``node.storage.facts``), HTTP.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from linkeddata.access import AccessClass
+
+
+class Door(StrEnum):
+    """What is asked for."""
+
+    RECORD = "record"
+    """The public projection of a specimen, medium or annotation: its metadata."""
+    BYTES = "bytes"
+    """The file, or anything that shows its pixels."""
+    TEXT = "text"
+    """What was read from the image, in any form: annotation, snippet, index, result row."""
+    JOB = "job"
+    """Whether a job of this requester may select it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Viewer:
+    """Who asks: anybody, staff of this institution, or a researcher with a key."""
+
+    is_staff: bool = False
+    kid: str | None = None
+
+
+ANONYMOUS: Final = Viewer()
+STAFF: Final = Viewer(is_staff=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """What the decision rests on; the strictest over all media and specimens concerned."""
+
+    access: AccessClass
+    sensitive: bool = False
+    exists: bool = True
+
+
+ABSENT: Final = Facts(access=AccessClass.PRIVATE, exists=False)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Visibility:
+    """The decision, and what may be said about it."""
+
+    allowed: bool
+    absent: bool = False
+    """Answer exactly as if it did not exist."""
+    reason: str = ""
+
+
+_NOT_HERE: Final = Visibility(allowed=False, absent=True, reason="nothing is published under this name")
+_YES: Final = Visibility(allowed=True)
+
+
+def decide(viewer: Viewer, door: Door, facts: Facts) -> Visibility:
+    """The decision for one requester at one door."""
+    if not facts.exists:
+        return _NOT_HERE
+    if viewer.is_staff:
+        return _YES
+    if facts.access is AccessClass.PRIVATE:
+        return _NOT_HERE
+    match door:
+        case Door.RECORD:
+            return _YES
+        case Door.BYTES:
+            return _decide_bytes(facts)
+        case Door.TEXT:
+            return _decide_text(viewer, facts)
+        case Door.JOB:
+            if facts.sensitive:
+                return Visibility(allowed=False, reason="withheld: the specimen is of a sensitive taxon")
+            return _YES
+
+
+def _decide_bytes(facts: Facts) -> Visibility:
+    if facts.sensitive:
+        return Visibility(allowed=False, reason="the image is withheld: the specimen is of a sensitive taxon")
+    if facts.access is AccessClass.OPEN:
+        return _YES
+    return Visibility(
+        allowed=False,
+        reason="the image does not leave this institution: no open licence is stated for it; jobs may run on it here",
+    )
+
+
+def _decide_text(viewer: Viewer, facts: Facts) -> Visibility:
+    if facts.sensitive:
+        return Visibility(allowed=False, reason="withheld: the specimen is of a sensitive taxon")
+    if facts.access is AccessClass.OPEN or viewer.kid is not None:
+        # A researcher's key reaches text only through the results of an accepted job (node.services.jobs).
+        return _YES
+    return Visibility(allowed=False, reason="text read from a restricted image is not public")

@@ -1,0 +1,88 @@
+"""Annotations in the database: which statement about which image is current, and what a stricter class undoes.
+
+Invariants:
+- At most one annotation per (medium, output contract) is current; a newer one supersedes, nothing is erased by it.
+- When bytes stop being open, every public annotation made from them is withdrawn in the same transaction.
+
+It leaves out: building the documents (``linkeddata.records``) and deciding what may be published (``node.services.jobs``).
+"""
+
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+
+from cas.ids import ContentId
+from linkeddata.access import AccessClass
+from linkeddata.records import build_tombstone
+from linkeddata.times import format_time
+from node.storage import records
+from node.storage.facts import bytes_facts
+from node.storage.search import index_specimen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AnnotationRow:
+    """How an annotation hangs on image, pipeline and job."""
+
+    iri: str
+    medium: str
+    image: str
+    output: str
+    pipeline: str
+    environment: str
+    work_key: str
+    job: str | None
+
+
+def add(conn: sqlite3.Connection, row: AnnotationRow, *, now: datetime) -> None:
+    """Makes this the current annotation of its medium and contract; publish the record before."""
+    conn.execute(
+        "UPDATE annotation SET state = 'superseded' WHERE medium = ? AND output = ? AND state = 'current' AND iri <> ?",
+        (row.medium, row.output, row.iri),
+    )
+    conn.execute(
+        "INSERT OR REPLACE INTO annotation VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'current', ?)",
+        (
+            row.iri, row.medium, row.image, row.output, row.pipeline, row.environment, row.work_key, row.job,
+            format_time(now),
+        ),
+    )  # fmt: skip
+    reindex_medium(conn, row.medium)
+
+
+def mark_evidence_replaced(conn: sqlite3.Connection, medium: str, image: str) -> int:
+    """Marks annotations of a medium that rest on other bytes than ``image`` (hex); returns how many."""
+    changed = conn.execute(
+        "UPDATE annotation SET state = 'evidence replaced' WHERE medium = ? AND image <> ? AND state = 'current'",
+        (medium, image),
+    ).rowcount
+    if changed:
+        reindex_medium(conn, medium)
+    return changed
+
+
+def enforce_class(conn: sqlite3.Connection, image: str, *, now: datetime) -> int:
+    """Withdraws public annotations of these bytes (hex) when they are no longer open; returns how many.
+
+    To be called in the transaction that makes a user of the bytes stricter or adds a stricter user.
+    """
+    facts = bytes_facts(conn, ContentId.from_hex(image))
+    if facts.exists and facts.access is AccessClass.OPEN and not facts.sensitive:
+        return 0
+    rows = conn.execute(
+        """SELECT a.iri, a.medium FROM annotation a JOIN record r ON r.iri = a.iri
+           WHERE a.image = ? AND r.state = 'active' AND r.published = 1""",
+        (image,),
+    ).fetchall()
+    for row in rows:
+        body = build_tombstone(iri=row["iri"], kind="annotation", reason="withdrawn by the institution", at=now)
+        records.tombstone(conn, row["iri"], body, now=now)
+    for medium in {row["medium"] for row in rows}:
+        reindex_medium(conn, medium)
+    return len(rows)
+
+
+def reindex_medium(conn: sqlite3.Connection, medium: str) -> None:
+    """Brings the search tables of every specimen on a medium up to date."""
+    for row in conn.execute("SELECT specimen FROM medium_specimen WHERE medium = ?", (medium,)).fetchall():
+        index_specimen(conn, row["specimen"])

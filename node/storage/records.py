@@ -1,0 +1,249 @@
+"""Records and the publication log: what the node says, in which version, and in which order it said it.
+
+Owns the tables record, record_version, record_alias, medium_specimen's readers and change.
+
+Invariants:
+- A record's body is the canonical bytes of its public projection; a new version exists only when they differ.
+- The log is append-only and dense: a sequence number is assigned in the transaction that publishes, never before.
+- A private record has no entry in the log; a record that becomes private is deleted outside and purged inside
+  (its older bodies go too). Every entry's digest is salted, so that a tombstone proves nothing about lost content.
+- IRIs are minted once per source key by a keyed hash, so that a re-ingest after a restore gives the same ones.
+
+It leaves out: building documents (``linkeddata.records``), search (``node.storage.search``), who may see what.
+"""
+
+import base64
+import hashlib
+import hmac
+import secrets
+import sqlite3
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from linkeddata.access import AccessClass
+from linkeddata.canon import canonical_bytes
+from linkeddata.json_strict import Json
+from linkeddata.publication import Change
+from linkeddata.times import format_time, parse_time
+
+Kind = Literal["specimen", "medium", "annotation"]
+PATHS: Final[dict[Kind, str]] = {"specimen": "specimen", "medium": "media", "annotation": "annotation"}
+"""The first path segment of the IRI of each kind."""
+VOLATILE: Final = ("ods:version", "dcterms:modified", "dcterms:created")
+"""Members that the store itself sets; they decide nothing about whether a record has changed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewRecord:
+    """What is to be said about ``iri``; version and times are set here."""
+
+    kind: Kind
+    iri: str
+    body: dict[str, Json]
+    access: AccessClass
+    sensitive: bool = False
+    source: str | None = None
+    aliases: tuple[str, ...] = ()
+    """Identifiers under which the record can also be found (occurrenceID, catalogue number, URI)."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Published:
+    """What became of it."""
+
+    iri: str
+    version: int
+    seq: int | None
+    outcome: Literal["new", "changed", "unchanged"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoredRecord:
+    """A record as it stands, or an older version of it."""
+
+    iri: str
+    id: str
+    kind: Kind
+    version: int
+    state: Literal["active", "tombstone"]
+    body: bytes
+    digest: str
+    access: AccessClass
+    sensitive: bool
+    created: datetime
+    modified: datetime
+
+
+def ensure_salts(conn: sqlite3.Connection) -> None:
+    """Creates the node's secret salt for minting ids, once."""
+    conn.execute("INSERT OR IGNORE INTO meta VALUES ('id_salt', ?)", (secrets.token_hex(32),))
+
+
+def mint_id(conn: sqlite3.Connection, source: str, kind: Kind, key: str) -> str:
+    """The id of the record for this source key: 16 letters, stable, and saying nothing about the key."""
+    row = conn.execute("SELECT value FROM meta WHERE key = 'id_salt'").fetchone()
+    if row is None:
+        raise LookupError("the node's id salt is missing: run `vasculum init` or restore a backup")
+    mac = hmac.new(bytes.fromhex(row[0]), f"{kind}\0{source}\0{key}".encode(), hashlib.sha256).digest()
+    return base64.b32encode(mac[:10]).decode().lower()
+
+
+def iri_of(origin: str, kind: Kind, record_id: str) -> str:
+    """The IRI of a record of this node."""
+    return f"{origin}/{PATHS[kind]}/{record_id}"
+
+
+def publish(conn: sqlite3.Connection, record: NewRecord, *, now: datetime) -> Published:
+    """Says ``record``: a new record, a new version, or nothing when nothing changed."""
+    stamp = format_time(now)
+    old = conn.execute("SELECT * FROM record WHERE iri = ?", (record.iri,)).fetchone()
+    _set_aliases(conn, record)
+    if old is not None and old["state"] == "active" and _same(old, record):
+        return Published(iri=record.iri, version=old["version"], seq=None, outcome="unchanged")
+    version = 1 if old is None else old["version"] + 1
+    body = dict(record.body)
+    body["ods:version"] = version
+    body["dcterms:created"] = stamp if old is None else old["created"]
+    body["dcterms:modified"] = stamp
+    data = canonical_bytes(body)
+    digest = hashlib.sha256(data).hexdigest()
+    conn.execute(
+        """INSERT INTO record
+             (iri, id, kind, version, state, body, digest, access, sensitive, source, created, modified)
+           VALUES (:iri, :id, :kind, :version, 'active', :body, :digest, :access, :sensitive, :source, :stamp, :stamp)
+           ON CONFLICT (iri) DO UPDATE SET version = :version, state = 'active', body = :body, digest = :digest,
+             access = :access, sensitive = :sensitive, source = :source, modified = :stamp""",
+        {
+            "iri": record.iri, "id": record.iri.rsplit("/", 1)[1], "kind": record.kind, "version": version,
+            "body": data, "digest": digest, "access": int(record.access), "sensitive": int(record.sensitive),
+            "source": record.source, "stamp": stamp,
+        },
+    )  # fmt: skip
+    salt = secrets.token_hex(16)
+    conn.execute(
+        "INSERT INTO record_version VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (record.iri, version, data, digest, salt, stamp, int(record.access), int(record.sensitive)),
+    )
+    was_public = old is not None and bool(old["published"])
+    is_public = record.access is not AccessClass.PRIVATE
+    stricter = old is not None and (int(record.access) > old["access"] or int(record.sensitive) > old["sensitive"])
+    if stricter:
+        _purge_versions(conn, record.iri, keep=version)
+    seq: int | None = None
+    if is_public:
+        seq = _append(conn, record.iri, record.kind, version, "Update" if was_public else "Create", stamp, salt, data)
+    elif was_public:
+        seq = _append(conn, record.iri, record.kind, version, "Delete", stamp, salt, b"")
+    conn.execute("UPDATE record SET published = ? WHERE iri = ?", (int(is_public), record.iri))
+    return Published(iri=record.iri, version=version, seq=seq, outcome="new" if old is None else "changed")
+
+
+def tombstone(conn: sqlite3.Connection, iri: str, body: dict[str, Json], *, now: datetime) -> Published | None:
+    """Replaces an active record by a tombstone document; older bodies are purged. None when there is nothing to do."""
+    old = conn.execute("SELECT * FROM record WHERE iri = ?", (iri,)).fetchone()
+    if old is None or old["state"] == "tombstone":
+        return None
+    stamp, version = format_time(now), old["version"] + 1
+    document = {**body, "ods:version": version, "dcterms:modified": stamp, "dcterms:created": old["created"]}
+    data = canonical_bytes(document)
+    digest, salt = hashlib.sha256(data).hexdigest(), secrets.token_hex(16)
+    conn.execute(
+        "UPDATE record SET version = ?, state = 'tombstone', body = ?, digest = ?, modified = ? WHERE iri = ?",
+        (version, data, digest, stamp, iri),
+    )
+    conn.execute(
+        "INSERT INTO record_version VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (iri, version, data, digest, salt, stamp, old["access"], old["sensitive"]),
+    )
+    _purge_versions(conn, iri, keep=version)
+    seq = _append(conn, iri, old["kind"], version, "Delete", stamp, salt, data) if old["published"] else None
+    conn.execute("UPDATE record SET published = 0 WHERE iri = ?", (iri,))
+    return Published(iri=iri, version=version, seq=seq, outcome="changed")
+
+
+def get(conn: sqlite3.Connection, kind: Kind, record_id: str, *, version: int | None = None) -> StoredRecord | None:
+    """The record of this kind and id as it stands, or one of its versions."""
+    row = conn.execute("SELECT * FROM record WHERE kind = ? AND id = ?", (kind, record_id)).fetchone()
+    return None if row is None else _stored(conn, row, version)
+
+
+def get_by_iri(conn: sqlite3.Connection, iri: str, *, version: int | None = None) -> StoredRecord | None:
+    """The record with this IRI as it stands, or one of its versions."""
+    row = conn.execute("SELECT * FROM record WHERE iri = ?", (iri,)).fetchone()
+    return None if row is None else _stored(conn, row, version)
+
+
+def resolve(conn: sqlite3.Connection, identifier: str, *, limit: int = 20) -> list[str]:
+    """IRIs of the active records known under an identifier of any kind (visibility is the caller's to ask)."""
+    rows = conn.execute(
+        """SELECT iri FROM record WHERE iri = :any AND state = 'active'
+           UNION SELECT a.iri FROM record_alias a JOIN record r ON r.iri = a.iri
+                 WHERE a.alias = :any AND r.state = 'active' LIMIT :limit""",
+        {"any": identifier, "limit": limit},
+    ).fetchall()
+    return [row["iri"] for row in rows]
+
+
+def changes_since(conn: sqlite3.Connection, seq: int, *, limit: int) -> list[Change]:
+    """Entries of the publication log after ``seq``, oldest first."""
+    rows = conn.execute("SELECT * FROM change WHERE seq > ? ORDER BY seq LIMIT ?", (seq, limit)).fetchall()
+    return [
+        Change(
+            seq=row["seq"], iri=row["iri"], record_type=row["record_type"], version=row["version"], op=row["op"],
+            at=parse_time(row["at"]), digest=row["digest"],
+        )
+        for row in rows
+    ]  # fmt: skip
+
+
+def last_seq(conn: sqlite3.Connection) -> int:
+    """The newest sequence number; 0 when nothing was published yet."""
+    return int(conn.execute("SELECT coalesce(max(seq), 0) FROM change").fetchone()[0])
+
+
+def _same(old: sqlite3.Row, record: NewRecord) -> bool:
+    if int(record.access) != old["access"] or int(record.sensitive) != old["sensitive"]:
+        return False
+    body = dict(record.body)
+    body["ods:version"] = old["version"]
+    body["dcterms:created"] = old["created"]
+    body["dcterms:modified"] = old["modified"]
+    return canonical_bytes(body) == bytes(old["body"])
+
+
+def _set_aliases(conn: sqlite3.Connection, record: NewRecord) -> None:
+    conn.executemany(
+        "INSERT OR IGNORE INTO record_alias VALUES (?, ?)", [(alias, record.iri) for alias in record.aliases if alias]
+    )
+
+
+def _append(
+    conn: sqlite3.Connection, iri: str, kind: str, version: int, op: str, stamp: str, salt: str, data: bytes
+) -> int:
+    digest = "sha256:" + hashlib.sha256(bytes.fromhex(salt) + data).hexdigest()
+    row = conn.execute(
+        "INSERT INTO change SELECT coalesce(max(seq), 0) + 1, ?, ?, ?, ?, ?, ? FROM change RETURNING seq",
+        (iri, kind, version, op, stamp, digest),
+    ).fetchone()
+    return int(row[0])
+
+
+def _purge_versions(conn: sqlite3.Connection, iri: str, *, keep: int) -> None:
+    conn.execute("DELETE FROM record_version WHERE iri = ? AND version <> ?", (iri, keep))
+
+
+def _stored(conn: sqlite3.Connection, row: sqlite3.Row, version: int | None) -> StoredRecord | None:
+    body, digest, number, modified = row["body"], row["digest"], row["version"], row["modified"]
+    if version is not None and version != row["version"]:
+        old = conn.execute(
+            "SELECT body, digest, created FROM record_version WHERE iri = ? AND version = ?", (row["iri"], version)
+        ).fetchone()
+        if old is None:
+            return None
+        body, digest, number, modified = old["body"], old["digest"], version, old["created"]
+    return StoredRecord(
+        iri=row["iri"], id=row["id"], kind=row["kind"], version=number, state=row["state"], body=bytes(body),
+        digest=digest, access=AccessClass(row["access"]), sensitive=bool(row["sensitive"]),
+        created=parse_time(row["created"]), modified=parse_time(modified),
+    )  # fmt: skip
