@@ -1,0 +1,1 @@
+"""The command ``vasculum``: thin commands over the services; one module per command or group."""

@@ -4,7 +4,8 @@ Invariants:
 - At most one annotation per (medium, output contract) is current; a newer one supersedes, nothing is erased by it.
 - When bytes stop being open, every public annotation made from them is withdrawn in the same transaction.
 
-It leaves out: building the documents (``linkeddata.records``) and deciding what may be published (``node.services.jobs``).
+It leaves out: building the documents (``linkeddata.records``) and deciding what may be
+published (``node.services.jobs``).
 """
 
 import sqlite3

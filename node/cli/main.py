@@ -1,0 +1,108 @@
+"""Entry point of ``vasculum``: finds the command, imports only its module, turns known errors into one line.
+
+A traceback is a defect of the program, never an answer to bad input.
+"""
+
+import importlib
+import os
+import sys
+from typing import Any, Final
+
+import click
+
+from node.cli.errors import CommandFailed, UserError
+
+COMMANDS: Final[dict[str, str]] = {
+    "init": "node.cli.init:init",
+    "ingest": "node.cli.ingest:ingest",
+    "serve": "node.cli.serve:serve",
+    "doctor": "node.cli.doctor:doctor",
+    "backup": "node.cli.backup:backup",
+    "restore": "node.cli.backup:restore",
+    "reindex": "node.cli.reindex:reindex",
+    "export": "node.cli.export:export",
+    "findings": "node.cli.findings:findings",
+    "staff": "node.cli.staff:staff",
+    "researchers": "node.cli.researchers:researchers",
+    "requests": "node.cli.requests:requests",
+    "registry": "node.cli.registry:registry",
+    "key": "node.cli.key:key",
+    "nodes": "node.cli.nodes:nodes",
+    "search": "node.cli.search:search",
+    "job": "node.cli.job:job",
+    "id": "node.cli.ids:show_id",
+    "ipfs": "node.cli.ipfs:ipfs",
+    "demo": "node.cli.demo:demo",
+}
+"""Command name -> module:object. In the order people meet them."""
+
+
+class LazyGroup(click.Group):
+    """Imports a command's module when the command is used, so that ``vasculum id`` does not load a web server."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - the signature is click's
+        """All command names, in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        """The command, imported now; None when there is none of this name."""
+        target = COMMANDS.get(cmd_name)
+        if target is None:
+            return None
+        module, _, name = target.partition(":")
+        command: click.Command = getattr(importlib.import_module(module), name)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="vasculum", prog_name="vasculum")
+def cli() -> None:
+    """Vasculum: a node beside a natural-history collection.
+
+    \b
+    An institution:  vasculum init hortus/ ; vasculum ingest hortus/ archive/ ; vasculum serve hortus/
+    A researcher:    vasculum key new ; vasculum nodes --registry URL ; vasculum job submit label-text ..
+    To see it work:  vasculum demo
+    """
+
+
+def main(args: list[str] | None = None) -> None:
+    """Runs the command line; the process exits with 0, 1 (failed), 2 (asked wrongly) or 130 (Ctrl-C)."""
+    from node.guard import FlatNameError, check_flat_names
+
+    try:
+        check_flat_names()
+        code = run(args)
+    except FlatNameError as error:
+        click.echo(f"Error: {error}", err=True)
+        code = 1
+    sys.stdout.flush()
+    sys.exit(code)
+
+
+def run(args: list[str] | None = None) -> int:
+    """Like ``main``, but returns the exit code; used by tests."""
+    try:
+        result: Any = cli.main(args=args, prog_name="vasculum", standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("stopped", err=True)
+        return 130
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except KeyboardInterrupt:
+        click.echo("stopped", err=True)
+        return 130
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return result if isinstance(result, int) else 0
+
+
+__all__ = ["COMMANDS", "CommandFailed", "UserError", "cli", "main", "run"]
+
+if __name__ == "__main__":
+    main()
