@@ -1,0 +1,1 @@
+"""The application: configuration, database, HTTP handlers, pages, command line, registry."""

@@ -1,0 +1,4 @@
+"""Use cases of the node: ingest and jobs.
+
+They know the storage and the packages below, not HTTP or the command line.
+"""
