@@ -1,0 +1,258 @@
+"""``vasculum doctor``: what is wrong with this node, in plain words.
+
+Every check is a function from the folder to findings; none changes anything.
+A *problem* stops the node or endangers data; a *warning* is worth a look; *ok* says what was looked at.
+"""
+
+import importlib.metadata
+import os
+import shutil
+import sqlite3
+import stat
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from linkeddata.times import parse_time
+from node.config import ConfigError, Settings, load_settings
+from node.guard import FlatNameError, check_flat_names
+from node.setup import check_origin
+from node.storage.db import connect, migrations, schema_version
+from runners.sandbox import report_isolation
+
+Level = Literal["ok", "warning", "problem"]
+LOW_SPACE: Final = 0.05
+"""Below this free share of the disk the node is at risk: SQLite cannot even delete on a full disk."""
+_NETWORK_FILESYSTEMS: Final = frozenset({"nfs", "nfs4", "cifs", "smb3", "smbfs", "fuse.sshfs", "9p"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    """One thing looked at."""
+
+    level: Level
+    about: str
+    text: str
+
+
+def examine(folder: Path, *, now: datetime) -> list[Finding]:
+    """Looks at everything that can be looked at without changing anything."""
+    findings = [*_program()]
+    try:
+        settings = load_settings(folder)
+    except ConfigError as error:
+        return [*findings, Finding(level="problem", about="settings", text=str(error))]
+    findings.append(Finding(level="ok", about="settings", text=f"{folder / 'node.toml'} can be used"))
+    checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
+        _keys, _database, _space, _sources, _policy, _server,
+    )  # fmt: skip
+    for check in checks:
+        findings.extend(check(settings))
+    findings.extend(_clock(settings, now))
+    findings.extend(_isolation(settings))
+    return findings
+
+
+def _program() -> Iterator[Finding]:
+    try:
+        parent = check_flat_names()
+        yield Finding(level="ok", about="program", text=f"Python {sys.version.split()[0]}, packages from {parent}")
+    except FlatNameError as error:
+        yield Finding(level="problem", about="program", text=str(error))
+    runtimes = [name for name in ("onnxruntime", "onnxruntime-gpu") if _installed(name)]
+    if len(runtimes) == 2:
+        yield Finding(
+            level="problem",
+            about="program",
+            text="onnxruntime and onnxruntime-gpu are both installed and overwrite each other: uninstall one",
+        )
+    elif not runtimes:
+        yield Finding(
+            level="problem", about="program", text='no onnxruntime: install "vasculum[cpu]" or "vasculum[gpu]"'
+        )
+    else:
+        yield Finding(level="ok", about="program", text=f"{runtimes[0]} {_installed(runtimes[0])}")
+    from ctypes.util import find_library
+
+    if find_library("zbar") is None:
+        yield Finding(
+            level="warning",
+            about="program",
+            text="libzbar is missing: barcodes are read by one reader instead of two (Debian: apt install libzbar0)",
+        )
+
+
+def _installed(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+def _keys(settings: Settings) -> Iterator[Finding]:
+    path = settings.key_path
+    try:
+        mode = stat.S_IMODE(path.stat().st_mode)
+    except FileNotFoundError:
+        yield Finding(
+            level="problem", about="keys", text=f"{path} is missing: restore a backup, or use the recovery key"
+        )
+        return
+    if mode & 0o077:
+        yield Finding(level="problem", about="keys", text=f"{path} can be read by others: run chmod 600 {path}")
+    else:
+        yield Finding(level="ok", about="keys", text="the node's key is readable by its owner only")
+
+
+def _database(settings: Settings) -> Iterator[Finding]:
+    path = settings.database_path
+    if not path.exists():
+        yield Finding(level="problem", about="database", text=f"{path} is missing: restore a backup")
+        return
+    filesystem = _filesystem(path)
+    if filesystem in _NETWORK_FILESYSTEMS:
+        yield Finding(
+            level="problem",
+            about="database",
+            text=f"{path} lies on a network drive ({filesystem}), where SQLite can lose data: move the folder to a disk",
+        )
+    newest = migrations()[-1][0]
+    try:
+        version = schema_version(path)
+        conn = connect(path, read_only=True)
+        try:
+            verdict = conn.execute("PRAGMA quick_check").fetchone()[0]
+            wrong = check_origin(conn, settings.origin) if version else None
+            stopped = (
+                conn.execute("SELECT count(*) FROM ingest_run WHERE state = 'running'").fetchone()[0] if version else 0
+            )
+        finally:
+            conn.close()
+    except sqlite3.DatabaseError as error:
+        yield Finding(level="problem", about="database", text=f"{path} is damaged ({error}): restore a backup")
+        return
+    if verdict != "ok":
+        yield Finding(level="problem", about="database", text=f"{path} is damaged ({verdict}): restore a backup")
+    elif version > newest:
+        yield Finding(level="problem", about="database", text=f"schema {version} is newer than this program: update it")
+    else:
+        yield Finding(level="ok", about="database", text=f"sound, schema {version} of {newest}")
+    if wrong:
+        yield Finding(level="problem", about="settings", text=wrong)
+    if stopped:
+        yield Finding(
+            level="warning",
+            about="ingest",
+            text="an ingest was interrupted or is running: `vasculum ingest` again goes on",
+        )
+
+
+def _filesystem(path: Path) -> str:
+    """Type of the filesystem that holds ``path``, from the kernel's mount table; empty when unknown."""
+    best, kind = "", ""
+    try:
+        lines = Path("/proc/self/mounts").read_text("utf-8").splitlines()
+    except OSError:
+        return ""
+    target = str(path.resolve())
+    for line in lines:
+        parts = line.split(" ")
+        if len(parts) > 2 and len(parts[1]) > len(best) and (target + "/").startswith(parts[1].rstrip("/") + "/"):
+            best, kind = parts[1], parts[2]
+    return kind
+
+
+def _space(settings: Settings) -> Iterator[Finding]:
+    usage = shutil.disk_usage(settings.folder)
+    free = usage.free / usage.total
+    text = f"{usage.free / 1e9:.1f} GB free where the node keeps its data ({free:.0%})"
+    yield Finding(level="problem" if free < LOW_SPACE else "ok", about="disk", text=text)
+
+
+def _sources(settings: Settings) -> Iterator[Finding]:
+    for name, source in settings.sources.items():
+        if source.path and not (settings.folder / source.path).exists():
+            yield Finding(
+                level="problem", about=f"source {name}", text=f"{source.path} does not exist (a drive not mounted?)"
+            )
+        if not source.licence and not source.access:
+            yield Finding(
+                level="ok",
+                about=f"source {name}",
+                text="images without a stated licence are restricted: they never leave",
+            )
+    if not settings.database_path.exists():
+        return
+    conn = connect(settings.database_path, read_only=True)
+    try:
+        rows = conn.execute("SELECT code, count(*) FROM finding GROUP BY code ORDER BY 2 DESC LIMIT 5").fetchall()
+    except sqlite3.DatabaseError:
+        rows = []
+    finally:
+        conn.close()
+    for code, count in rows:
+        yield Finding(
+            level="warning", about="ingest", text=f"{count} x {code}: see `vasculum findings {settings.folder}`"
+        )
+
+
+def _policy(settings: Settings) -> Iterator[Finding]:
+    preset, rules = settings.policy.preset, len(settings.policy.rules)
+    if preset == "closed" and not rules:
+        text = 'every job is refused; write preset = "reading" under [policy] to let enrolled researchers read labels'
+    else:
+        text = f'preset "{preset}" with {rules} rules of your own before it'
+    yield Finding(level="ok", about="policy", text=text)
+    if settings.federation.insecure_loopback:
+        yield Finding(
+            level="warning",
+            about="federation",
+            text="insecure_loopback is on: a trial on this machine, nobody else can reach it",
+        )
+
+
+def _server(settings: Settings) -> Iterator[Finding]:
+    if settings.server.host not in ("127.0.0.1", "::1", "localhost"):
+        yield Finding(
+            level="warning",
+            about="server",
+            text=f"the node listens on {settings.server.host} without TLS: put nginx or caddy in front, listen on 127.0.0.1",
+        )
+    if settings.server.port and settings.server.port < 1024 and os.geteuid() != 0:
+        yield Finding(
+            level="problem", about="server", text=f"port {settings.server.port} needs root: choose one above 1023"
+        )
+
+
+def _clock(settings: Settings, now: datetime) -> Iterator[Finding]:
+    if not settings.database_path.exists():
+        return
+    conn = connect(settings.database_path, read_only=True)
+    try:
+        row = conn.execute("SELECT max(at) FROM change").fetchone()
+    except sqlite3.DatabaseError:
+        return
+    finally:
+        conn.close()
+    if row[0] is not None and (parse_time(row[0]) - now).total_seconds() > 60:
+        yield Finding(
+            level="problem",
+            about="clock",
+            text=f"the clock says {now:%Y-%m-%d %H:%M} but something was published at {row[0]}: set the clock",
+        )
+
+
+def _isolation(settings: Settings) -> Iterator[Finding]:
+    report = report_isolation()
+    if report.is_enforced:
+        yield Finding(level="ok", about="isolation", text=report.text)
+    else:
+        consequence = (
+            "jobs on restricted images are refused"
+            if settings.jobs.require_isolation
+            else "jobs run all the same, because require_isolation is off"
+        )
+        yield Finding(level="problem", about="isolation", text=f"{report.text}; {consequence}")
