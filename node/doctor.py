@@ -117,7 +117,7 @@ def _database(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             level="problem",
             about="database",
-            text=f"{path} lies on a network drive ({filesystem}), where SQLite can lose data: move the folder to a disk",
+            text=f"{path} lies on a network drive ({filesystem}), where SQLite loses data: move it to a disk",
         )
     newest = migrations()[-1][0]
     try:
@@ -219,7 +219,7 @@ def _server(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             level="warning",
             about="server",
-            text=f"the node listens on {settings.server.host} without TLS: put nginx or caddy in front, listen on 127.0.0.1",
+            text=f"the node listens on {settings.server.host} without TLS: put nginx or caddy in front of it",
         )
     if settings.server.port and settings.server.port < 1024 and os.geteuid() != 0:
         yield Finding(

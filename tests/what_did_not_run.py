@@ -1,0 +1,27 @@
+"""Printed after ``make test``: which tiers were left out, and what they would need on this machine."""
+
+import os
+import shutil
+from ctypes.util import find_library
+from pathlib import Path
+
+
+def main() -> None:
+    """Names every tier that the default suite leaves out and what is missing for it here."""
+    shared = Path(os.environ.get("VASCULUM_SHARED", "../shared"))
+    needs = {
+        "browser": None if shutil.which("chromium") else "Debian package chromium",
+        "peer": None if shutil.which("nginx") else "Debian package nginx-light",
+        "real_data": None if (shared / "data").is_dir() else f"specimen images in {shared}/data",
+        "fault": None if os.geteuid() == 0 else "root, for the simulated power cuts",
+        "gpu": "an accelerator",
+    }
+    print("not in this run (make test-all runs them where it can):")
+    for tier, missing in needs.items():
+        print(f"  {tier:<10} {'could run here' if missing is None else 'needs ' + missing}")
+    if find_library("zbar") is None:
+        print("  the second barcode reader was not tested: needs Debian package libzbar0")
+
+
+if __name__ == "__main__":
+    main()
