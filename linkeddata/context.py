@@ -1,0 +1,33 @@
+"""The inline JSON-LD context of our documents. Small, fixed, never fetched from anywhere.
+
+Namespaces follow the openDS term list (rs.dissco.eu), TDWG and W3C; ``vasculum:`` holds what has no term there.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+from linkeddata.json_strict import Json
+
+PREFIXES: Final[Mapping[str, str]] = {
+    "ac": "http://rs.tdwg.org/ac/terms/",
+    "as": "https://www.w3.org/ns/activitystreams#",
+    "dcterms": "http://purl.org/dc/terms/",
+    "dwc": "http://rs.tdwg.org/dwc/terms/",
+    "exif": "http://ns.adobe.com/exif/1.0/",
+    "oa": "http://www.w3.org/ns/oa#",
+    "ods": "http://rs.dissco.eu/opends/terms/",
+    "prov": "http://www.w3.org/ns/prov#",
+    "schema": "https://schema.org/",
+    "vasculum": "https://w3id.org/vasculum/terms/",
+    "xmpRights": "http://ns.adobe.com/xap/1.0/rights/",
+}
+
+
+def inline_context() -> dict[str, Json]:
+    """The ``@context`` member of a document."""
+    return dict(PREFIXES)
+
+
+def with_context(document: Mapping[str, Json]) -> dict[str, Json]:
+    """The document with our context first."""
+    return {"@context": inline_context(), **document}

@@ -1,0 +1,60 @@
+"""What an institution sent, before it becomes a record. Private: none of this leaves the node as it is."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from linkeddata.canon import digest_text
+from linkeddata.json_strict import Json
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceMedia:
+    """One media row of a specimen."""
+
+    key: str
+    """Stable within the source: decides whether this is the same exposure at the next ingest."""
+    locator: str
+    """Path relative to the archive, or URL, as received."""
+    format: str = ""
+    title: str = ""
+    licence: str = ""
+    rights_holder: str = ""
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """Everything else, by term."""
+
+    def to_json(self) -> dict[str, Json]:
+        """For storage and for the row's digest."""
+        return {
+            "key": self.key,
+            "locator": self.locator,
+            "format": self.format,
+            "title": self.title,
+            "licence": self.licence,
+            "rightsHolder": self.rights_holder,
+            "fields": dict(self.fields),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceRow:
+    """One specimen as received, with its media."""
+
+    source: str
+    key: str
+    fields: Mapping[str, str]
+    """Term (``dwc:country``, or a full IRI for terms without a prefix) -> text as received."""
+    media: tuple[SourceMedia, ...] = ()
+
+    def to_json(self) -> dict[str, Json]:
+        """For storage."""
+        return {
+            "source": self.source,
+            "key": self.key,
+            "fields": dict(self.fields),
+            "media": [item.to_json() for item in self.media],
+        }
+
+    @property
+    def digest(self) -> str:
+        """Decides whether the row has changed since the last ingest."""
+        return digest_text(self.to_json())
