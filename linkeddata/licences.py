@@ -16,15 +16,16 @@ from linkeddata.access import AccessClass
 
 _CC: Final = "https://creativecommons.org/licenses/"
 TABLE: Final[tuple[tuple[str, str, str, str], ...]] = (
-    # label, canonical address without version, default version, pattern on the squeezed text
+    # label, canonical address without version, the only version there is, pattern on the squeezed text.
+    # A version that is not stated is not invented: "CC BY" stays "CC BY".
     ("CC0", "https://creativecommons.org/publicdomain/zero/", "1.0", r"(cc)?(zero|0)|publicdomainzero|cczero|cc0"),
     ("Public Domain Mark", "https://creativecommons.org/publicdomain/mark/", "1.0", r"pdm|publicdomain(mark)?|pd"),
-    ("CC BY-NC-ND", _CC + "by-nc-nd/", "4.0", r"(cc)?bync?nd|(cc)?byndnc|attributionnoncommercialnoderiv(ative)?s"),
-    ("CC BY-NC-SA", _CC + "by-nc-sa/", "4.0", r"(cc)?byncsa|attributionnoncommercialsharealike"),
-    ("CC BY-NC", _CC + "by-nc/", "4.0", r"(cc)?bync|attributionnoncommercial"),
-    ("CC BY-ND", _CC + "by-nd/", "4.0", r"(cc)?bynd|attributionnoderiv(ative)?s"),
-    ("CC BY-SA", _CC + "by-sa/", "4.0", r"(cc)?bysa|attributionsharealike"),
-    ("CC BY", _CC + "by/", "4.0", r"(cc)?by|attribution"),
+    ("CC BY-NC-ND", _CC + "by-nc-nd/", "", r"(cc)?bync?nd|(cc)?byndnc|attributionnoncommercialnoderiv(ative)?s"),
+    ("CC BY-NC-SA", _CC + "by-nc-sa/", "", r"(cc)?byncsa|attributionnoncommercialsharealike"),
+    ("CC BY-NC", _CC + "by-nc/", "", r"(cc)?bync|attributionnoncommercial"),
+    ("CC BY-ND", _CC + "by-nd/", "", r"(cc)?bynd|attributionnoderiv(ative)?s"),
+    ("CC BY-SA", _CC + "by-sa/", "", r"(cc)?bysa|attributionsharealike"),
+    ("CC BY", _CC + "by/", "", r"(cc)?by|attribution"),
 )
 _URL = re.compile(
     r"https?://(?:www\.)?creativecommons\.org/"
