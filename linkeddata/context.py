@@ -17,6 +17,7 @@ PREFIXES: Final[Mapping[str, str]] = {
     "oa": "http://www.w3.org/ns/oa#",
     "ods": "http://rs.dissco.eu/opends/terms/",
     "prov": "http://www.w3.org/ns/prov#",
+    "rdf": "http://www.w3.org/1999/02/22-rdf-syntax-ns#",
     "schema": "https://schema.org/",
     "vasculum": "https://w3id.org/vasculum/terms/",
     "xmpRights": "http://ns.adobe.com/xap/1.0/rights/",

@@ -29,6 +29,7 @@ from linkeddata.selection import Selection, parse_selection
 from linkeddata.times import format_time, parse_time
 
 Answer = Literal["yes", "no", "cannot tell"]
+ANSWERS: Final[tuple[Answer, ...]] = ("yes", "no", "cannot tell")
 Granularity = Literal["boolean", "count", "record"]
 GRANULARITIES: Final[tuple[Granularity, ...]] = ("boolean", "count", "record")
 """From coarse to fine (after GA4GH Beacon v2); a node may answer coarser than asked and says so."""
@@ -230,8 +231,8 @@ def parse_result_row(value: Json) -> ResultRow:
         DocumentError: the node that signed it broke the form.
     """
     row = as_object(value, "a row")
-    answer = get_str(row, "answer", max_chars=20)
-    if answer not in ("yes", "no", "cannot tell"):
+    answer = next((item for item in ANSWERS if item == row.get("answer")), None)
+    if answer is None:
         raise DocumentError("answer is yes, no or cannot tell")
     matches = tuple(as_object(item, "a match") for item in get_list(row, "matches", max_items=500))
     for match in matches:

@@ -1,0 +1,76 @@
+"""Our documents as RDF, for exports, for checks and for people who want Turtle. Not on the path of a request.
+
+PyLD turns JSON-LD into quads with a loader that refuses every address; rdflib writes them in other syntaxes.
+Two independent readers (rdflib's own JSON-LD parser is the second) must see the same graph: a test holds them to it.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, NoReturn
+
+import rdflib
+from pyld import jsonld
+
+from linkeddata.context import PREFIXES
+from linkeddata.errors import DocumentError
+from linkeddata.json_strict import Json
+
+FORMATS: Final[dict[str, str]] = {"turtle": "turtle", "ntriples": "nt", "nquads": "nquads", "rdfxml": "pretty-xml"}
+"""Our name -> rdflib's name."""
+
+
+def to_quads(document: Json) -> str:
+    """One document as N-Quads.
+
+    Raises:
+        DocumentError: it is no JSON-LD, or names a context that would have to be fetched.
+    """
+    try:
+        return str(
+            jsonld.to_rdf(document, {"format": "application/n-quads", "documentLoader": _refuse_remote, "base": ""})
+        )
+    except jsonld.JsonLdError as error:
+        raise DocumentError(f"not usable JSON-LD: {_root_cause(error)}") from error
+
+
+def to_graph(documents: Iterable[Json]) -> rdflib.Graph:
+    """Documents as one rdflib graph, with our prefixes bound."""
+    graph = rdflib.Graph()
+    for prefix, namespace in PREFIXES.items():
+        graph.bind(prefix, namespace, replace=True)
+    for number, document in enumerate(documents):
+        # Blank nodes of separate documents must not meet: each document's labels get a number of their own.
+        graph.parse(data=to_quads(document).replace("_:b", f"_:d{number}b"), format="nt")
+    return graph
+
+
+def serialise(documents: Iterable[Json], form: str) -> str:
+    """Documents in one of ``FORMATS``."""
+    graph = to_graph(documents)
+    if form == "nquads":
+        dataset = rdflib.Dataset()
+        for triple in graph:
+            dataset.add(triple)
+        return str(dataset.serialize(format="nquads"))
+    return str(graph.serialize(format=FORMATS[form]))
+
+
+def frame(document: Json, type_curie: str) -> Json:
+    """The document framed so that nodes of one type are on top; used to check what comes in."""
+    context = dict(PREFIXES)
+    try:
+        return jsonld.frame(
+            document, {"@context": context, "@type": type_curie}, {"documentLoader": _refuse_remote, "omitGraph": True}
+        )
+    except jsonld.JsonLdError as error:
+        raise DocumentError(f"not usable JSON-LD: {_root_cause(error)}") from error
+
+
+def _refuse_remote(url: str, _options: dict[str, Any]) -> NoReturn:
+    raise jsonld.JsonLdError(f"remote contexts are not fetched: {url[:200]}", "jsonld.LoadDocumentError")
+
+
+def _root_cause(error: Exception) -> str:
+    cause: BaseException = error
+    while isinstance(getattr(cause, "cause", None), BaseException):
+        cause = cause.cause  # type: ignore[attr-defined]
+    return str(cause).splitlines()[0][:300]

@@ -1,0 +1,342 @@
+"""Specimen, medium and annotation as public documents: openDS-shaped JSON-LD with an inline context.
+
+Shapes follow DiSSCo openDS (digital-specimen 0.4.0, digital-media 0.5.0, annotation 0.4.0), Darwin Core and
+Audiovisual Core. We cannot mint DOIs, so ``@id`` is our IRI and what the institution calls the thing goes out
+unchanged in ``ods:hasIdentifiers`` as *Preferred*.
+
+Invariants:
+- Pure: version and times are added by the store that publishes.
+- No float stands in a document; numbers that were measured are decimal strings.
+- A term of the source that has no place here survives in ``vasculum:verbatim``; an empty value is never invented.
+- Regions are whole pixels on the upright image; fractions and W3C selectors are derived from them.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Literal
+
+from cas.ids import ContentId
+from linkeddata.access import AccessClass
+from linkeddata.answers import UnitAnswer
+from linkeddata.context import PREFIXES, with_context
+from linkeddata.json_strict import Json
+from linkeddata.licences import Licence
+from linkeddata.outputs import Barcodes, LabelText, NetworkProbe, Output, Quality
+from linkeddata.times import format_time
+
+_TAXON: Final = (
+    "dwc:scientificName", "dwc:scientificNameAuthorship", "dwc:taxonRank", "dwc:kingdom", "dwc:phylum", "dwc:class",
+    "dwc:order", "dwc:family", "dwc:subfamily", "dwc:genus", "dwc:specificEpithet", "dwc:infraspecificEpithet",
+    "dwc:vernacularName", "dwc:taxonomicStatus", "dwc:nomenclaturalCode", "dwc:taxonID", "dwc:scientificNameID",
+)  # fmt: skip
+_IDENTIFICATION: Final = (
+    "dwc:identifiedBy", "dwc:dateIdentified", "dwc:typeStatus", "dwc:identificationQualifier",
+    "dwc:identificationRemarks", "dwc:verbatimIdentification", "dwc:identificationID",
+)  # fmt: skip
+_GEOREFERENCE: Final = (
+    "dwc:decimalLatitude", "dwc:decimalLongitude", "dwc:geodeticDatum", "dwc:coordinateUncertaintyInMeters",
+    "dwc:coordinatePrecision", "dwc:verbatimCoordinates", "dwc:footprintWKT", "dwc:georeferenceSources",
+    "dwc:georeferenceRemarks",
+)  # fmt: skip
+_LOCATION: Final = (
+    "dwc:continent", "dwc:waterBody", "dwc:islandGroup", "dwc:island", "dwc:country", "dwc:countryCode",
+    "dwc:stateProvince", "dwc:county", "dwc:municipality", "dwc:locality", "dwc:verbatimLocality",
+    "dwc:minimumElevationInMeters", "dwc:maximumElevationInMeters", "dwc:verbatimElevation",
+    "dwc:minimumDepthInMeters", "dwc:maximumDepthInMeters", "dwc:locationRemarks", "dwc:higherGeography",
+    "dwc:locationID",
+)  # fmt: skip
+_EVENT: Final = (
+    "dwc:eventDate", "dwc:verbatimEventDate", "dwc:year", "dwc:month", "dwc:day", "dwc:habitat", "dwc:fieldNumber",
+    "dwc:fieldNotes", "dwc:eventRemarks", "dwc:samplingProtocol", "dwc:recordedBy", "dwc:recordNumber", "dwc:sex",
+    "dwc:lifeStage",
+)  # fmt: skip
+_SPECIMEN: Final = (
+    "dwc:basisOfRecord", "dwc:institutionCode", "dwc:collectionCode", "dwc:catalogNumber", "dwc:occurrenceID",
+    "dwc:collectionID", "dwc:institutionID", "dwc:datasetName", "dwc:preparations", "dwc:disposition",
+    "dwc:verbatimLabel", "dwc:informationWithheld", "dwc:dataGeneralizations", "dwc:dynamicProperties",
+    "dcterms:rightsHolder", "dcterms:accessRights", "dcterms:modified",
+)  # fmt: skip
+_PLACED: Final = frozenset((*_TAXON, *_IDENTIFICATION, *_GEOREFERENCE, *_LOCATION, *_EVENT, *_SPECIMEN))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MediumFacts:
+    """What is known about the bytes of a medium."""
+
+    content_id: ContentId | None
+    width: int | None
+    height: int | None
+    format: str
+    size_bytes: int | None
+
+
+def build_specimen(
+    *,
+    iri: str,
+    fields: Mapping[str, str],
+    media: Sequence[str],
+    licence: Licence,
+    access: AccessClass,
+    organisation: str = "",
+) -> dict[str, Json]:
+    """The public document of a specimen.
+
+    Args:
+        iri: its IRI.
+        fields: term -> text; already generalised when the taxon is sensitive.
+        media: IRIs of its public media.
+        licence: of the record.
+        access: its class; private documents are built too, for staff.
+        organisation: the institution's ROR or GRSciColl address, may be empty.
+    """
+    taxon = _take(fields, _TAXON)
+    identification = _take(fields, _IDENTIFICATION)
+    location = _take(fields, _LOCATION)
+    georeference = _take(fields, _GEOREFERENCE)
+    event = _take(fields, _EVENT)
+    document: dict[str, Json] = {
+        "@id": iri,
+        "@type": "ods:DigitalSpecimen",
+        "dcterms:identifier": iri,
+        "ods:fdoType": "https://doi.org/21.T11148/894b1e6cad57e921764e",
+        "ods:status": "Active",
+        **_take(fields, tuple(term for term in _SPECIMEN if term != "dcterms:modified")),
+        "ods:specimenName": fields.get("dwc:scientificName", "") or "not identified",
+        "ods:physicalSpecimenID": fields.get("dwc:catalogNumber", "") or fields.get("dwc:occurrenceID", "") or iri,
+        "ods:isKnownToContainMedia": bool(media),
+        "vasculum:accessClass": access.label,
+    }
+    if organisation:
+        document["ods:organisationID"] = organisation
+    _add_licence(document, licence)
+    identifiers = [
+        _identifier(title, fields[term])
+        for title, term in (("dwc:occurrenceID", "dwc:occurrenceID"), ("dwc:catalogNumber", "dwc:catalogNumber"))
+        if fields.get(term)
+    ]
+    if identifiers:
+        document["ods:hasIdentifiers"] = identifiers
+    if taxon or identification:
+        named: dict[str, Json] = {"@type": "ods:Identification", "ods:isVerifiedIdentification": True, **identification}
+        if taxon:
+            named["ods:hasTaxonIdentifications"] = [{"@type": "ods:TaxonIdentification", **taxon}]
+        document["ods:hasIdentifications"] = [named]
+    if event or location or georeference:
+        collected: dict[str, Json] = {"@type": "ods:Event", **event}
+        if location or georeference:
+            place: dict[str, Json] = {"@type": "ods:Location", **location}
+            if georeference:
+                place["ods:hasGeoreference"] = {"@type": "ods:Georeference", **georeference}
+            collected["ods:hasLocation"] = place
+        document["ods:hasEvents"] = [collected]
+    if media:
+        document["ods:hasEntityRelationships"] = [_relationship("hasDigitalMedia", item) for item in media]
+    rest = [
+        {"@type": "vasculum:VerbatimTerm", "vasculum:term": term, "vasculum:value": value}
+        for term, value in sorted(fields.items())
+        if term not in _PLACED and value and term not in ("dcterms:license", "dcterms:modified")
+    ]
+    if rest:
+        document["vasculum:verbatim"] = rest
+    return with_context(document)
+
+
+def build_medium(
+    *,
+    iri: str,
+    origin: str,
+    specimens: Sequence[str],
+    facts: MediumFacts,
+    licence: Licence,
+    access: AccessClass,
+    sensitive: bool,
+    title: str = "",
+    rights_holder: str = "",
+    identifier: str = "",
+) -> dict[str, Json]:
+    """The public document of a medium: what it shows, its content id, its licence, and how its bytes may be had."""
+    document: dict[str, Json] = {
+        "@id": iri,
+        "@type": "ods:DigitalMedia",
+        "dcterms:identifier": iri,
+        "ods:fdoType": "https://doi.org/21.T11148/bbad8c4e101e8af01115",
+        "ods:status": "Active",
+        "dcterms:type": "StillImage",
+        "vasculum:accessClass": access.label,
+        "ods:hasEntityRelationships": [_relationship("hasDigitalSpecimen", item) for item in specimens],
+    }
+    if facts.content_id is not None:
+        document["ac:hashFunction"] = "SHA-256"
+        document["ac:hashValue"] = facts.content_id.hex
+        document["vasculum:contentId"] = str(facts.content_id)
+        if access is AccessClass.OPEN and not sensitive:
+            document["ac:accessURI"] = f"{origin}/cas/sha256/{facts.content_id.hex}"
+    if facts.width and facts.height:
+        document["exif:PixelXDimension"] = facts.width
+        document["exif:PixelYDimension"] = facts.height
+    if facts.format:
+        document["dcterms:format"] = facts.format
+    if facts.size_bytes is not None:
+        document["vasculum:sizeInBytes"] = facts.size_bytes
+    if title:
+        document["dcterms:title"] = title
+    if rights_holder:
+        document["dcterms:rightsHolder"] = rights_holder
+    if identifier and not sensitive:
+        document["ods:hasIdentifiers"] = [_identifier("dcterms:identifier", identifier)]
+    if sensitive:
+        document["dwc:informationWithheld"] = "the image exists; its taxon is sensitive, ask the institution"
+    elif access is AccessClass.RESTRICTED:
+        document["dwc:informationWithheld"] = (
+            "the image does not leave the institution; jobs may run on it there, ask the institution"
+        )
+    _add_licence(document, licence)
+    return with_context(document)
+
+
+def build_annotation(
+    *,
+    iri: str,
+    medium: str,
+    image: ContentId,
+    output: Output,
+    contract: str,
+    pipeline: str,
+    pipeline_name: str,
+    environment: str,
+    conformance: str,
+    job: str,
+    answer: UnitAnswer,
+) -> dict[str, Json]:
+    """The public document of one work result: one annotation, its regions inside.
+
+    Cites the bytes it was made from, the pipeline and the environment, so that it can be checked and repeated.
+    """
+    document: dict[str, Json] = {
+        "@id": iri,
+        "@type": "oa:Annotation",
+        "dcterms:identifier": iri,
+        "ods:status": "Active",
+        "oa:motivation": "ods:adding",
+        "oa:hasTarget": {
+            "@id": medium,
+            "@type": "ods:DigitalMedia",
+            "vasculum:contentId": str(image),
+            "exif:PixelXDimension": output.image.width,
+            "exif:PixelYDimension": output.image.height,
+        },
+        "vasculum:outputContract": contract,
+        "vasculum:pipeline": pipeline,
+        "vasculum:environment": environment,
+        "vasculum:conformance": conformance,
+        "ods:jobID": job,
+        "dcterms:creator": {"@type": "schema:SoftwareApplication", "schema:name": pipeline_name},
+        "vasculum:answer": answer.answer,
+    }
+    regions = _regions(output)
+    if regions:
+        document["vasculum:hasRegion"] = regions
+    if isinstance(output, Quality):
+        document["vasculum:measure"] = [
+            {"@type": "vasculum:Measure", "schema:name": name, "schema:value": value}
+            for name, value in sorted(output.measures.items())
+        ]
+    doubts = list(output.doubts)
+    if doubts:
+        document["vasculum:doubt"] = doubts
+    return with_context(document)
+
+
+def build_tombstone(
+    *, iri: str, kind: Literal["specimen", "medium", "annotation"], reason: str, at: datetime
+) -> dict[str, Json]:
+    """What remains of a withdrawn record: that it was, when it ended and why."""
+    types = {"specimen": "ods:DigitalSpecimen", "medium": "ods:DigitalMedia", "annotation": "oa:Annotation"}
+    return with_context(
+        {
+            "@id": iri,
+            "@type": types[kind],
+            "dcterms:identifier": iri,
+            "ods:status": "Tombstone",
+            "ods:hasTombstoneMetadata": {
+                "@type": "ods:Tombstone",
+                "ods:tombstoneDate": format_time(at),
+                "ods:tombstoneText": reason,
+            },
+        }
+    )
+
+
+def term_to_curie(iri: str) -> str:
+    """``http://rs.tdwg.org/dwc/terms/country`` as ``dwc:country``; unknown namespaces stay whole."""
+    for prefix, namespace in PREFIXES.items():
+        if iri.startswith(namespace) and len(iri) > len(namespace):
+            return f"{prefix}:{iri[len(namespace) :]}"
+    return iri
+
+
+def _regions(output: Output) -> list[Json]:
+    match output:
+        case LabelText():
+            return [
+                _region(line.box, output, {"vasculum:text": line.text, "vasculum:score": line.score,
+                                           "vasculum:writing": line.writing})
+                for line in output.lines
+            ]  # fmt: skip
+        case Barcodes():
+            return [
+                _region(code.box, output, {"vasculum:symbology": code.symbology, "vasculum:text": code.payload})
+                for code in output.codes
+            ]
+        case Quality() | NetworkProbe():
+            return []
+
+
+def _region(box: tuple[int, int, int, int], output: Output, body: dict[str, Json]) -> dict[str, Json]:
+    x, y, w, h = box
+    return {
+        "@type": "ac:RegionOfInterest",
+        "vasculum:x": x,
+        "vasculum:y": y,
+        "vasculum:width": w,
+        "vasculum:height": h,
+        "ac:xFrac": f"{x / output.image.width:.6f}",
+        "ac:yFrac": f"{y / output.image.height:.6f}",
+        "ac:widthFrac": f"{w / output.image.width:.6f}",
+        "ac:heightFrac": f"{h / output.image.height:.6f}",
+        "oa:hasSelector": {
+            "@type": "oa:FragmentSelector",
+            "dcterms:conformsTo": "http://www.w3.org/TR/media-frags/",
+            "rdf:value": f"xywh=pixel:{x},{y},{w},{h}",
+        },
+        **body,
+    }
+
+
+def _take(fields: Mapping[str, str], terms: Sequence[str]) -> dict[str, Json]:
+    return {term: fields[term] for term in terms if fields.get(term)}
+
+
+def _identifier(title: str, value: str) -> dict[str, Json]:
+    return {
+        "@type": "ods:Identifier",
+        "dcterms:title": title,
+        "dcterms:identifier": value,
+        "ods:identifierStatus": "Preferred",
+    }
+
+
+def _relationship(name: str, target: str) -> dict[str, Json]:
+    return {
+        "@type": "ods:EntityRelationship",
+        "dwc:relationshipOfResource": name,
+        "dwc:relatedResourceID": target,
+    }
+
+
+def _add_licence(document: dict[str, Json], licence: Licence) -> None:
+    if licence.uri is not None:
+        document["dcterms:license"] = licence.uri
+    if licence.verbatim and licence.verbatim != licence.uri:
+        document["xmpRights:UsageTerms"] = licence.verbatim
