@@ -1,0 +1,66 @@
+"""Which pipelines exist, by name. Names lead to classes only when a worker loads them."""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from runners.errors import PipelineUnavailable
+from runners.pipeline import Pipeline
+
+BUILT_IN: Final[Mapping[str, str]] = {
+    "label-text": "runners.pipelines.label_text:LabelText",
+    "barcode": "runners.pipelines.barcode:Barcode",
+    "quality": "runners.pipelines.quality:Quality",
+    "network-probe": "runners.pipelines.network_probe:NetworkProbe",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One pipeline a node offers."""
+
+    name: str
+    target: str
+    """``module:Class``."""
+    python_path: tuple[str, ...] = ()
+    """Folders a worker needs to find the module; empty for built-in pipelines."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Catalogue:
+    """The pipelines of one node."""
+
+    entries: tuple[Entry, ...] = field(default=())
+
+    @classmethod
+    def of(cls, names: tuple[str, ...], *, extra: tuple[Entry, ...] = ()) -> "Catalogue":
+        """Built-in pipelines by name; ``extra`` replaces or adds (used by tests).
+
+        Raises:
+            PipelineUnavailable: a name that is not known.
+        """
+        replaced = {entry.name: entry for entry in extra}
+        entries: list[Entry] = []
+        for name in names:
+            if name in replaced:
+                entries.append(replaced.pop(name))
+            elif name in BUILT_IN:
+                entries.append(Entry(name=name, target=BUILT_IN[name]))
+            else:
+                raise PipelineUnavailable(f"there is no pipeline {name!r}: known are {', '.join(BUILT_IN)}")
+        return cls(entries=(*entries, *replaced.values()))
+
+
+def make_pipeline(target: str) -> Pipeline:
+    """An instance of ``module:Class``.
+
+    Raises:
+        PipelineUnavailable: it cannot be imported.
+    """
+    module, _, name = target.partition(":")
+    try:
+        pipeline: Pipeline = getattr(importlib.import_module(module), name)()
+    except (ImportError, AttributeError) as error:
+        raise PipelineUnavailable(f"{target} cannot be loaded: {error}") from error
+    return pipeline
