@@ -90,11 +90,16 @@ class AnswerWasBad:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class JobUnknown:
+    """The node does not know the job (any more): it was restored from a backup, or it is not the node it was."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class CancelWanted:
     """The researcher gives the job up."""
 
 
-Event: TypeAlias = StatusSeen | WasRefused | PageSeen | NotReached | AnswerWasBad | CancelWanted
+Event: TypeAlias = StatusSeen | WasRefused | PageSeen | NotReached | AnswerWasBad | JobUnknown | CancelWanted
 
 
 # ---------------------------------------------------------------------- what to do
@@ -148,6 +153,8 @@ class NodeCourse:
     rule: str = ""
     silent_since: datetime | None = None
     tries: int = 0
+    was_lost: bool = False
+    """The node once forgot the job, and it was sent again."""
     after: int | None = None
     rows: tuple[ResultRow, ...] = ()
     counts: tuple[StepCounts, ...] = ()
@@ -194,6 +201,12 @@ def handle(
             return replace(_heard(course), phase="refused", reasons=reasons, rule=rule), Rest()
         case AnswerWasBad(reason=reason):
             return _failed(course, f"its answer cannot be believed: {reason}")
+        case JobUnknown():
+            if course.phase == "cancelling":
+                return replace(course, phase="cancelled"), Rest()
+            if course.was_lost:
+                return _failed(course, "it does not know the job")
+            return replace(course, phase="to submit", was_lost=True, rows=(), after=None), Submit()
         case CancelWanted():
             if course.phase == "to submit":
                 return replace(course, phase="cancelled", reasons=("cancelled before it was sent",)), Rest()
@@ -275,6 +288,7 @@ def course_to_json(course: NodeCourse) -> dict[str, Json]:
         "reasons": list(course.reasons),
         "rule": course.rule,
         "silentSince": None if course.silent_since is None else format_time(course.silent_since),
+        "wasLost": course.was_lost,
         "after": course.after,
         "rows": [row.to_json() for row in course.rows],
         "counts": [item.to_json() for item in course.counts],
@@ -290,7 +304,7 @@ def parse_course(value: Json) -> NodeCourse:
     """
     document = as_object(value, "a node of the job")
     text = get_str(document, "phase")
-    phase = next((item for item in PHASES if item == text), "failed")
+    phase: Phase = next((item for item in PHASES if item == text), "failed")
     silent = document.get("silentSince")
     return NodeCourse(
         origin=get_str(document, "origin"),
@@ -301,6 +315,7 @@ def parse_course(value: Json) -> NodeCourse:
         reasons=get_strings(document, "reasons", max_items=100),
         rule=get_str(document, "rule"),
         silent_since=parse_time(silent) if isinstance(silent, str) else None,
+        was_lost=document.get("wasLost") is True,
         after=get_int(document, "after", low=0, high=2**53) if document.get("after") is not None else None,
         rows=tuple(parse_result_row(item) for item in get_list(document, "rows", max_items=10_000_000)),
         counts=tuple(parse_step_counts(item) for item in get_list(document, "counts", max_items=100)),

@@ -129,23 +129,34 @@ CREATE INDEX unit_state ON unit (state, created) WHERE state IN ('queued', 'leas
 CREATE INDEX unit_image ON unit (image);
 
 CREATE TABLE job (
-  id TEXT PRIMARY KEY, envelope BLOB NOT NULL, spec_digest TEXT NOT NULL,
-  requester_kid TEXT NOT NULL, requester_name TEXT NOT NULL DEFAULT '',
+  id TEXT PRIMARY KEY,             -- sha256 (32 hex) of requester key and specification id: nobody can take another's name
+  spec_id TEXT NOT NULL, envelope BLOB NOT NULL, spec_digest TEXT NOT NULL,
+  requester_kid TEXT NOT NULL, requester_name TEXT NOT NULL DEFAULT '', purpose TEXT NOT NULL DEFAULT '',
+  process_id TEXT NOT NULL, response TEXT NOT NULL DEFAULT 'document',
+  steps TEXT NOT NULL,             -- JSON: output, pipeline, environment, parameters, name of each step as it will run here
   status TEXT NOT NULL CHECK (status IN ('accepted', 'running', 'successful', 'failed', 'dismissed')),
-  decision TEXT NOT NULL CHECK (decision IN ('accepted', 'held', 'refused')), reasons TEXT NOT NULL DEFAULT '[]',
+  decision TEXT NOT NULL CHECK (decision IN ('accepted', 'held', 'refused')),
+  approval TEXT NOT NULL CHECK (approval IN ('not needed', 'waiting', 'given', 'refused', 'expired')),
+  reasons TEXT NOT NULL DEFAULT '[]', rule TEXT NOT NULL DEFAULT '', publish INTEGER NOT NULL DEFAULT 0,
   snapshot_digest TEXT NOT NULL, images INTEGER NOT NULL DEFAULT 0, bytes INTEGER NOT NULL DEFAULT 0,
-  message TEXT NOT NULL DEFAULT '', created TEXT NOT NULL, started TEXT, finished TEXT, updated TEXT NOT NULL, expires TEXT NOT NULL
+  enqueued INTEGER NOT NULL DEFAULT 0,   -- 1 once every unit is in the journal
+  message TEXT NOT NULL DEFAULT '', created TEXT NOT NULL, started TEXT, finished TEXT, updated TEXT NOT NULL,
+  expires TEXT NOT NULL            -- a held job that nobody decided on ends then
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX job_requester ON job (requester_kid, created);
 CREATE INDEX job_status ON job (status);
 
+-- The snapshot of a job's selection, made before it was decided on: one row per step and image.
 CREATE TABLE job_unit (
   job_id TEXT NOT NULL, ordinal INTEGER NOT NULL, step TEXT NOT NULL, work_key TEXT,
-  specimen TEXT NOT NULL, medium TEXT NOT NULL, image TEXT NOT NULL, withheld TEXT,
+  specimen TEXT NOT NULL, medium TEXT NOT NULL, image TEXT NOT NULL,
+  withheld TEXT,                   -- why it is not computed at all
+  answer TEXT CHECK (answer IN ('yes', 'no', 'cannot tell')), reason TEXT,
   PRIMARY KEY (job_id, ordinal)
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX job_unit_work ON job_unit (work_key);
 
+-- What persons decided about held jobs, bound to the snapshot they saw.
 CREATE TABLE request_decision (
   id INTEGER PRIMARY KEY, job_id TEXT NOT NULL, decision TEXT NOT NULL, by TEXT NOT NULL, reason TEXT NOT NULL,
   snapshot_digest TEXT NOT NULL, at TEXT NOT NULL
