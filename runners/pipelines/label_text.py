@@ -1,7 +1,7 @@
 """``label-text/1``: lines of text on labels, read by PP-OCRv6 through rapidocr and ONNX Runtime.
 
 The models lie inside the rapidocr wheel; nothing is fetched. Full resolution up to ``maxSide``, because labels on a
-whole sheet are small. Printed and typed text is read nearly without error; handwriting mostly is not, so lines of
+whole sheet are small; small images are enlarged, because the detector was trained on larger letters. Printed and typed text is read nearly without error; handwriting mostly is not, so lines of
 low confidence are marked ``uncertain`` and an image on which much is uncertain is not called readable:
 then what was not found can still be there.
 
@@ -27,6 +27,11 @@ MODELS: Final = ("PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx", "ch_ppocr
 LIBRARIES: Final = ("rapidocr", "onnxruntime", "onnxruntime-gpu", "opencv-python-headless", "numpy", "pillow")
 MAX_SIDE: Final = 2800
 """Longer side at which text is looked for, pixels: between speed and the small print of 20-megapixel sheets."""
+ENLARGE_TO_PX: Final = 2400
+ENLARGE_MAX: Final = 2.0
+ENLARGE_MIN: Final = 1.2
+"""Small images are enlarged up to twice, to at most 2,400 pixels: measured on 59 images with transcribed labels it
+raised the share of printed words found (five letters or more, one wrong letter allowed) from 0.889 to 0.974."""
 KEEP_SCORE: Final = 0.4
 """Lines below are noise: leaf veins and ruler marks."""
 PRINT_SCORE: Final = 0.8
@@ -78,7 +83,9 @@ class LabelText:
         cv2.setNumThreads(1)
         self._readers: dict[int, Any] = {}
         self._make: Any = RapidOCR
-        providers = _providers(self._reader(MAX_SIDE))
+        reader = self._reader(MAX_SIDE)
+        reader(np.ascontiguousarray(_draw(REFERENCE_LINES)[:, :, ::-1]))  # the library loads its models at first use
+        providers = _providers(reader)
         device = "cuda" if providers.startswith("CUDA") else "cpu"
         return Environment(
             versions=base_versions(*LIBRARIES), execution_provider=providers, precision="float32", device_class=device
@@ -90,13 +97,21 @@ class LabelText:
         side = parameters.get("maxSide", MAX_SIDE)
         if not isinstance(side, int) or not 500 <= side <= 8000:
             side = MAX_SIDE
-        result = self._reader(side)(np.ascontiguousarray(pixels[:, :, ::-1]))
+        scale = min(ENLARGE_MAX, ENLARGE_TO_PX / max(height, width))
+        picture = np.ascontiguousarray(pixels[:, :, ::-1])
+        if scale > ENLARGE_MIN:
+            import cv2
+
+            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+        else:
+            scale = 1.0
+        result = self._reader(side)(picture)
         boxes = result.boxes if result.boxes is not None else ()
         lines: list[dict[str, Any]] = []
         for corners, text, score in zip(boxes, result.txts or (), result.scores or (), strict=True):
             cleaned = _clean(text)
             if cleaned and score >= KEEP_SCORE:
-                lines.append({"text": cleaned, "score": float(score), "box": _box(corners, width, height)})
+                lines.append({"text": cleaned, "score": float(score), "box": _box(corners, scale, width, height)})
         lines = _reading_order(lines)[:MAX_LINES]
         readable, doubts = _judge(lines)
         return {"lines": [_as_json(line) for line in _within(lines)], "readable": readable, "doubts": doubts}
@@ -145,8 +160,8 @@ def _clean(text: str) -> str:
     return " ".join(parts)[:MAX_LINE_CHARS]
 
 
-def _box(corners: Any, width: int, height: int) -> tuple[int, int, int, int]:
-    points = np.asarray(corners, dtype=np.float64)
+def _box(corners: Any, scale: float, width: int, height: int) -> tuple[int, int, int, int]:
+    points = np.asarray(corners, dtype=np.float64) / scale
     left = int(min(max(points[:, 0].min(), 0), width - 1))
     top = int(min(max(points[:, 1].min(), 0), height - 1))
     right = int(min(max(points[:, 0].max(), left + 1), width))

@@ -121,11 +121,15 @@ CREATE TABLE unit (
   output TEXT NOT NULL, pipeline TEXT NOT NULL, parameters TEXT NOT NULL, image TEXT NOT NULL, environment TEXT NOT NULL,
   state TEXT NOT NULL CHECK (state IN ('queued', 'leased', 'done', 'failed', 'withheld', 'cancelled')),
   attempt INTEGER NOT NULL DEFAULT 0,      -- fencing token: a result of an older attempt is refused
+  failures INTEGER NOT NULL DEFAULT 0,     -- attempts that ended the worker
+  turn INTEGER NOT NULL DEFAULT 0,         -- place within its job: small jobs are not kept waiting by large ones
+  serial INTEGER NOT NULL DEFAULT 0,       -- order of enqueueing
   lease_boot TEXT, lease_until TEXT, not_before TEXT,
   failure_kind TEXT, reason TEXT, body BLOB,
   created TEXT NOT NULL, finished TEXT, seconds REAL
 ) STRICT, WITHOUT ROWID;
-CREATE INDEX unit_state ON unit (state, created) WHERE state IN ('queued', 'leased');
+CREATE INDEX unit_queue ON unit (pipeline, environment, turn, serial) WHERE state = 'queued';
+CREATE INDEX unit_leased ON unit (lease_boot, lease_until) WHERE state = 'leased';
 CREATE INDEX unit_image ON unit (image);
 
 CREATE TABLE job (

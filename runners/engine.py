@@ -1,0 +1,278 @@
+"""The engine: takes units from the journal, gives them to workers, records what came of them.
+
+Invariants:
+- Executed at least once, counted once: a result is recorded under the attempt's fencing token only.
+- Before a unit starts, its access is asked for again (``gate``); a withheld unit never reaches a worker.
+- A dying or hanging worker fails the one unit it was at; what it had not begun goes back to the queue unharmed.
+- After SIGKILL nothing needs repair: the next start takes back what the dead process held.
+
+It leaves out: who may ask (``federation.policy``), what results mean (``linkeddata.answers``), other machines.
+"""
+
+import asyncio
+import contextlib
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from typing import Final
+
+from cas.errors import CasError
+from linkeddata.pipeline import ConformanceReport, Environment, PipelineManifest, WorkUnit
+from runners.catalogue import Catalogue, Entry, make_pipeline
+from runners.errors import ImageRefused, PipelineUnavailable, WorkerDied
+from runners.journal import Journal, Leased
+from runners.workers import OpenImage, Worker, WorkerSettings
+
+IDLE_S: Final = 2.0
+"""How often an idle slot looks for work that nobody announced (queued by another process)."""
+RESTART_PAUSE_S: Final = 1.0
+RESTART_PAUSE_MAX_S: Final = 60.0
+log = logging.getLogger("vasculum.engine")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Offer:
+    """A pipeline that runs on this node, and how well."""
+
+    manifest: PipelineManifest
+    environment: Environment
+    conformance: ConformanceReport
+    is_isolated: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How the engine works."""
+
+    workers: int = 1
+    """Processes per pipeline."""
+    batch: int = 4
+    """Units a slot takes at a time."""
+    lease_s: float = 600.0
+    worker: WorkerSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineHooks:
+    """What the engine asks of the node around it."""
+
+    open_image: Callable[[str], AbstractContextManager[OpenImage]]
+    """Opens the bytes with this SHA-256 (hex); blocking; raises CasError."""
+    gate: Callable[[WorkUnit], Awaitable[str | None]]
+    """The reason to withhold a unit now, or None."""
+    on_finished: Callable[[str], Awaitable[None]]
+    """Called with the work key after a unit's end was recorded."""
+    clock: Callable[[], datetime]
+
+
+class Engine:
+    """Runs the pipelines of one node; one instance per process."""
+
+    def __init__(
+        self, journal: Journal, catalogue: Catalogue, settings: EngineSettings, hooks: EngineHooks, *, boot: str
+    ) -> None:
+        self._journal = journal
+        self._catalogue = catalogue
+        self._settings = settings
+        self._hooks = hooks
+        self._boot = boot
+        self._offers: dict[str, Offer] = {}
+        self._problems: dict[str, str] = {}
+        self._first: dict[str, Worker] = {}
+        self._wake = asyncio.Event()
+        self._workers: set[Worker] = set()
+
+    @property
+    def offers(self) -> tuple[Offer, ...]:
+        """Pipelines that are ready."""
+        return tuple(self._offers.values())
+
+    @property
+    def problems(self) -> dict[str, str]:
+        """Pipelines that cannot run, and why."""
+        return dict(self._problems)
+
+    def wake(self) -> None:
+        """Says that there may be new work."""
+        self._wake.set()
+
+    async def start(self) -> None:
+        """Starts one worker per pipeline, runs its reference images, and takes back what a dead process held."""
+        await self._journal.reclaim(self._boot, now=self._hooks.clock())
+        await asyncio.gather(*(self._start_entry(entry) for entry in self._catalogue.entries))
+
+    async def run(self) -> None:
+        """Works until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for entry in self._catalogue.entries:
+                    if entry.name in self._offers:
+                        for number in range(self._settings.workers):
+                            group.create_task(self._slot(entry, number), name=f"slot-{entry.name}-{number}")
+                group.create_task(self._reclaim(), name="reclaim")
+        finally:
+            await self.aclose()
+
+    async def aclose(self) -> None:
+        """Ends every worker; leased units come back at the next start."""
+        await asyncio.gather(*(worker.stop() for worker in list(self._workers)))
+        self._workers.clear()
+
+    async def _start_entry(self, entry: Entry) -> None:
+        try:
+            manifest = await asyncio.to_thread(lambda: make_pipeline_manifest(entry))
+            worker = self._new_worker(entry, manifest)
+            ready = await worker.start()
+        except (PipelineUnavailable, WorkerDied) as error:
+            self._problems[entry.name] = str(error)
+            log.error("pipeline %s cannot run: %s", entry.name, error)  # noqa: TRY400 - the reason is the message
+            return
+        report = ConformanceReport(
+            pipeline=manifest.digest,
+            environment=ready.environment.digest,
+            verdict="pass" if conforms(manifest, dict(ready.deviations)) else "fail",
+            deviations=ready.deviations,
+            at=self._hooks.clock(),
+        )
+        self._offers[entry.name] = Offer(
+            manifest=manifest, environment=ready.environment, conformance=report, is_isolated=ready.is_isolated
+        )
+        self._first[entry.name] = worker
+
+    def _new_worker(self, entry: Entry, manifest: PipelineManifest) -> Worker:
+        worker = Worker(entry, manifest, self._settings.worker)
+        self._workers.add(worker)
+        return worker
+
+    async def _reclaim(self) -> None:
+        while True:
+            await asyncio.sleep(max(1.0, self._settings.lease_s / 4))
+            if await self._journal.reclaim(self._boot, now=self._hooks.clock()):
+                self.wake()
+
+    async def _slot(self, entry: Entry, number: int) -> None:
+        offer = self._offers[entry.name]
+        worker = self._first[entry.name] if number == 0 else None
+        pause_s = RESTART_PAUSE_S
+        while True:
+            leased = await self._journal.lease(
+                offer.manifest.digest,
+                offer.environment.digest,
+                limit=self._settings.batch,
+                now=self._hooks.clock(),
+                lease_s=self._settings.lease_s,
+                boot=self._boot,
+            )
+            if not leased:
+                await self._sleep_until_woken()
+                continue
+            if worker is None or worker.pid is None:
+                worker = await self._replace(entry, offer, worker)
+                if worker is None:
+                    for item in leased:
+                        await self._journal.release(item.unit.key, item.attempt, now=self._hooks.clock())
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, RESTART_PAUSE_MAX_S)
+                    continue
+            pause_s = RESTART_PAUSE_S
+            await self._run_batch(worker, leased)
+
+    async def _replace(self, entry: Entry, offer: Offer, old: Worker | None) -> Worker | None:
+        if old is not None:
+            self._workers.discard(old)
+        worker = self._new_worker(entry, offer.manifest)
+        try:
+            ready = await worker.start()
+        except (PipelineUnavailable, WorkerDied) as error:
+            log.error("pipeline %s: no worker could be started: %s", entry.name, error)  # noqa: TRY400
+            await worker.stop()
+            self._workers.discard(worker)
+            return None
+        if ready.environment.digest != offer.environment.digest or ready.pipeline != offer.manifest.digest:
+            log.error("pipeline %s changed under the running node: restart it", entry.name)
+            await worker.stop()
+            self._workers.discard(worker)
+            return None
+        return worker
+
+    async def _run_batch(self, worker: Worker, leased: list[Leased]) -> None:
+        """Runs units one after the other; records each while the next one already runs."""
+        recording: asyncio.Task[None] | None = None
+        for item in leased:
+            if worker.pid is None:
+                await self._journal.release(item.unit.key, item.attempt, now=self._hooks.clock())
+                continue
+            outcome = await self._run_unit(worker, item)
+            if recording is not None:
+                await recording
+            recording = asyncio.create_task(self._record(item, outcome))
+        if recording is not None:
+            await recording
+
+    async def _run_unit(self, worker: Worker, item: Leased) -> "_Outcome":
+        withheld = await self._hooks.gate(item.unit)
+        if withheld is not None:
+            return _Outcome(kind="withheld", reason=withheld)
+        try:
+            with await asyncio.to_thread(self._hooks.open_image, item.unit.image) as image:
+                result = await worker.run(image, item.unit.parameters)
+        except ImageRefused as error:
+            return _Outcome(kind="permanent", reason=str(error))
+        except CasError as error:
+            log.warning("image %s: %s", item.unit.image, error)
+            return _Outcome(kind="transient", reason="the image could not be opened: it was changed or is gone")
+        except WorkerDied as error:
+            log.warning("unit %s: %s", item.unit.key, error)
+            return _Outcome(kind="transient", reason=str(error))
+        body = json.dumps(result.body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()
+        return _Outcome(kind="done", body=body, seconds=result.seconds)
+
+    async def _record(self, item: Leased, outcome: "_Outcome") -> None:
+        now, key = self._hooks.clock(), item.unit.key
+        if outcome.kind == "done":
+            counted = await self._journal.complete(key, item.attempt, outcome.body, outcome.seconds, now=now)
+        elif outcome.kind == "permanent":
+            counted = await self._journal.fail(key, item.attempt, "permanent", outcome.reason, now=now)
+        elif outcome.kind == "withheld":
+            counted = await self._journal.fail(key, item.attempt, "withheld", outcome.reason, now=now)
+        else:
+            counted = await self._journal.fail(key, item.attempt, "transient", outcome.reason, now=now)
+        if counted:
+            await self._hooks.on_finished(key)
+
+    async def _sleep_until_woken(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(IDLE_S):
+                await self._wake.wait()
+        self._wake.clear()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Outcome:
+    kind: str
+    reason: str = ""
+    body: bytes = b""
+    seconds: float = 0.0
+
+
+def make_pipeline_manifest(entry: Entry) -> PipelineManifest:
+    """The manifest of an entry, without loading models."""
+    import sys
+
+    for folder in entry.python_path:
+        if folder not in sys.path:
+            sys.path.append(folder)
+    return make_pipeline(entry.target).manifest()
+
+
+def conforms(manifest: PipelineManifest, deviations: dict[str, str]) -> bool:
+    """Whether every reference image came out within the tolerance."""
+    try:
+        limit = Decimal(manifest.tolerance)
+        return all(Decimal(value) <= limit for value in deviations.values())
+    except InvalidOperation:
+        return False
