@@ -57,7 +57,8 @@ _SPECIMEN: Final = (
     "dwc:verbatimLabel", "dwc:informationWithheld", "dwc:dataGeneralizations", "dwc:dynamicProperties",
     "dcterms:rightsHolder", "dcterms:accessRights", "dcterms:modified",
 )  # fmt: skip
-_PLACED: Final = frozenset((*_TAXON, *_IDENTIFICATION, *_GEOREFERENCE, *_LOCATION, *_EVENT, *_SPECIMEN))
+PLACED_TERMS: Final = frozenset((*_TAXON, *_IDENTIFICATION, *_GEOREFERENCE, *_LOCATION, *_EVENT, *_SPECIMEN))
+"""Terms that have a place of their own in a specimen document."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +136,7 @@ def build_specimen(
     rest = [
         {"@type": "vasculum:VerbatimTerm", "vasculum:term": term, "vasculum:value": value}
         for term, value in sorted(fields.items())
-        if term not in _PLACED and value and term not in ("dcterms:license", "dcterms:modified")
+        if term not in PLACED_TERMS and value and term not in ("dcterms:license", "dcterms:modified")
     ]
     if rest:
         document["vasculum:verbatim"] = rest
