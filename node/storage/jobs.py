@@ -19,6 +19,8 @@ from typing import Any, Final
 
 from federation.status import Approval, State
 from linkeddata.canon import digest_text
+from linkeddata.job import Answer
+from linkeddata.pipeline import ConformanceReport
 from linkeddata.times import format_time, parse_time
 
 WITHHELD_LATER: Final = "withheld by the institution"
@@ -107,6 +109,8 @@ class ResultSource:
     image: str
     withheld: str | None
     hidden: int
+    answer: Answer | None
+    answer_reason: str | None
     state: str | None
     reason: str | None
     body: bytes | None
@@ -232,9 +236,41 @@ def snapshot_rows(conn: sqlite3.Connection, job_id: str) -> list[SnapshotRow]:
     return [_snapshot(row) for row in rows.fetchall()]
 
 
-def mark_enqueued(conn: sqlite3.Connection, job_id: str) -> None:
-    """Every unit of the job is in the journal."""
+def link_units(conn: sqlite3.Connection, job_id: str, links: Sequence[tuple[int, str]]) -> None:
+    """Links rows of the snapshot to units of work by (ordinal, work key); every unit is in the journal then."""
+    conn.executemany(
+        "UPDATE job_unit SET work_key = ? WHERE job_id = ? AND ordinal = ?",
+        [(work_key, job_id, ordinal) for ordinal, work_key in links],
+    )
     conn.execute("UPDATE job SET enqueued = 1 WHERE id = ?", (job_id,))
+
+
+def cancel_units(conn: sqlite3.Connection, job_id: str, *, now: datetime) -> int:
+    """Takes units out of the queue that only this job wanted; returns how many. What runs may end."""
+    return conn.execute(
+        """UPDATE unit SET state = 'cancelled', finished = :now
+           WHERE state = 'queued' AND work_key IN (SELECT work_key FROM job_unit WHERE job_id = :job)
+             AND NOT EXISTS (SELECT 1 FROM job_unit o JOIN job j ON j.id = o.job_id
+                             WHERE o.work_key = unit.work_key AND o.job_id <> :job
+                               AND j.status IN ('accepted', 'running'))""",
+        {"job": job_id, "now": format_time(now)},
+    ).rowcount
+
+
+def conformance(conn: sqlite3.Connection, pipeline: str, environment: str) -> str | None:
+    """The verdict on a pipeline in an environment; None when it never ran there."""
+    row = conn.execute(
+        "SELECT verdict FROM conformance WHERE pipeline = ? AND environment = ?", (pipeline, environment)
+    ).fetchone()
+    return None if row is None else str(row[0])
+
+
+def keep_conformance(conn: sqlite3.Connection, report: ConformanceReport, signed: bytes) -> None:
+    """Keeps a signed conformance report; a newer one for the same pair replaces it."""
+    conn.execute(
+        "INSERT OR REPLACE INTO conformance VALUES (?, ?, ?, ?, ?)",
+        (report.pipeline, report.environment, report.verdict, signed, format_time(report.at)),
+    )
 
 
 def conforming_unit(
@@ -271,7 +307,8 @@ def result_sources(
     """Rows of the snapshot after an ordinal, with what the journal knows about them."""
     hidden = "0" if for_staff else _HIDDEN
     rows = conn.execute(
-        f"""SELECT ju.*, {hidden} AS hidden, u.state, u.reason AS unit_reason, u.body,
+        f"""SELECT ju.job_id, ju.ordinal, ju.step, ju.specimen, ju.medium, ju.image, ju.withheld, ju.answer,
+                   ju.reason AS answer_reason, {hidden} AS hidden, u.state, u.reason AS unit_reason, u.body,
                    u.pipeline, u.environment, c.verdict
             FROM job_unit ju LEFT JOIN unit u ON u.work_key = ju.work_key
             LEFT JOIN conformance c ON c.pipeline = u.pipeline AND c.environment = u.environment
@@ -281,7 +318,9 @@ def result_sources(
     return [
         ResultSource(
             ordinal=row["ordinal"], step=row["step"], specimen=row["specimen"], medium=row["medium"],
-            image=row["image"], withheld=row["withheld"], hidden=row["hidden"], state=row["state"], reason=row["unit_reason"],
+            image=row["image"], withheld=row["withheld"], hidden=row["hidden"], answer=row["answer"],
+            answer_reason=row["answer_reason"], state=row["state"],
+            reason=row["unit_reason"],
             body=row["body"], pipeline=row["pipeline"], environment=row["environment"], conformance=row["verdict"],
         )
         for row in rows
