@@ -1,0 +1,209 @@
+"""``vasculum ingest``: takes an archive or a folder of images into a node."""
+
+import asyncio
+import itertools
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cas.errors import CasError
+from federation.errors import FederationError
+from federation.safe_fetch import FetchLimits, SafeFetcher
+from linkeddata.dwca_meta import DwcaError
+from node.cli.errors import CommandFailed, UserError
+from node.config import ConfigError, Settings
+from node.folder import NodeFolder, open_folder
+from node.services.ingest import Fetch, Ingest, IngestReport, Matched, PlanHeld, measure_hash_rate
+from node.services.intake_source import Intake, open_intake
+from node.storage.db import DatabaseError
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  vasculum ingest hortus/ export/            an unpacked Darwin Core Archive
+  vasculum ingest hortus/ export.zip --dry-run
+  vasculum ingest hortus/ scans/ --source slides   a folder of images"""
+)
+@click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("path", type=click.Path(path_type=Path), required=False)
+@click.option("--source", default=None, help="Name of the source in node.toml; default: the only one there.")
+@click.option("--dry-run", is_flag=True, help="Say what would happen and how long it takes; change nothing.")
+@click.option("--accept-plan", default=None, metavar="ID", help="Go ahead with a plan that was held.")
+@click.option("--prune", is_flag=True, help="Tombstone records that are no longer in the archive.")
+@click.option("--fetch", "do_fetch", is_flag=True, help="Fetch media that are known only by their address.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
+def ingest(
+    node_dir: Path,
+    path: Path | None,
+    source: str | None,
+    dry_run: bool,
+    accept_plan: str | None,
+    prune: bool,
+    do_fetch: bool,
+    as_json: bool,
+) -> None:
+    """Take PATH (a Darwin Core Archive as zip or folder, or a folder of images) into NODE_DIR.
+
+    Images stay where they are and are indexed; those inside a zip are copied into the node.
+    The same archive again changes nothing. Ctrl-C is safe: the same command goes on where it stopped.
+    """
+    try:
+        with open_folder(node_dir) as node:
+            name = _source_name(node.settings, source)
+            settings = node.settings.sources.get(name)
+            place = path or (node.settings.folder / settings.path if settings and settings.path else None)
+            if place is None:
+                raise UserError(f"say what to ingest: vasculum ingest {node_dir} PATH")
+            with open_intake(place.resolve(), name, key_columns=settings.key if settings else ()) as intake:
+                fetch = _fetcher(node.settings) if do_fetch or (settings is not None and settings.fetch) else None
+                work = Ingest(
+                    node.settings, node.database, node.blobs, intake, clock=lambda: datetime.now(UTC), fetch=fetch
+                )
+                if dry_run:
+                    _say_dry_run(node_dir, work, intake, as_json=as_json)
+                else:
+                    _run(node, work, intake, accept_plan, prune=prune, as_json=as_json)
+    except (ConfigError, DatabaseError, DwcaError) as error:
+        raise UserError(str(error)) from error
+    except PlanHeld as error:
+        raise CommandFailed(
+            f"nothing was changed: {error}. If that is right, run the same command with --accept-plan {error.plan.id}"
+        ) from error
+    except CasError as error:
+        raise CommandFailed(str(error)) from error
+
+
+def _source_name(settings: Settings, given: str | None) -> str:
+    if given is not None:
+        if settings.sources and given not in settings.sources:
+            known = ", ".join(settings.sources)
+            raise UserError(f"node.toml has no source {given!r}: known are {known} (add a table [sources.{given}])")
+        return given
+    if len(settings.sources) > 1:
+        raise UserError(f"node.toml has several sources: choose one with --source ({', '.join(settings.sources)})")
+    return next(iter(settings.sources), "collection")
+
+
+def _fetcher(settings: Settings) -> Fetch:
+    fetcher = SafeFetcher(
+        limits=FetchLimits(
+            max_bytes=min(settings.images.max_file_bytes, 512 * 1024 * 1024),
+            timeout_s=120.0,
+            content_types=("image/", "application/octet-stream"),
+        ),
+        insecure_loopback=settings.federation.insecure_loopback,
+    )
+
+    def fetch(url: str) -> bytes:
+        try:
+            answer = asyncio.run(fetcher.get(url))
+        except FederationError as error:
+            raise OSError(str(error)) from error
+        if answer.status != 200:
+            raise OSError(f"the server answered {answer.status}")
+        return answer.body
+
+    return fetch
+
+
+def _run(
+    node: NodeFolder, work: Ingest, intake: Intake, accept_plan: str | None, *, prune: bool, as_json: bool
+) -> None:
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("ingest"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
+        disable=not console.is_terminal,
+    ) as bar:  # fmt: skip
+        task = bar.add_task("rows", total=None)
+        try:
+            report = work.run(
+                accepted=accept_plan,
+                prune=prune,
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        except KeyboardInterrupt:
+            bar.stop()
+            raise CommandFailed("stopped; what is done is done, the same command goes on from here") from None
+    if as_json:
+        click.echo(json.dumps({"source": report.source, "plan": report.plan.id, **report.counts()}))
+        return
+    _say(node, intake, report)
+
+
+def _say(node: NodeFolder, intake: Intake, report: IngestReport) -> None:
+    if report.is_unchanged:
+        click.echo(f"{intake.source}: no change ({report.unchanged} records, {report.media} images as they were)")
+    else:
+        click.echo(
+            f"{intake.source}: {report.new} new, {report.changed} changed, {report.unchanged} unchanged records; "
+            f"{report.media} images ({report.bytes_hashed / 1e6:.1f} MB hashed)"
+        )
+    kept = 0 if report.tombstoned else len(report.plan.vanished)
+    for count, text in (
+        (report.media_replaced, "images have new bytes: version 2, results on the old ones are marked"),
+        (len(report.plan.rekeyed), "records have another key and keep their address"),
+        (report.tombstoned, "records were withdrawn"),
+        (kept, "records are no longer in the archive and were kept (--prune withdraws them)"),
+        (report.files_missing, "media rows without a file"),
+        (report.images_unreadable, "images that cannot be read"),
+        (report.orphan_files, "image files that no row names"),
+    ):  # fmt: skip
+        if count:
+            click.echo(f"  {count} {text}")
+    if report.findings:
+        click.echo(f"  {report.findings} finding(s): vasculum findings {node.settings.folder.name}")
+
+
+def _say_dry_run(node_dir: Path, work: Ingest, intake: Intake, *, as_json: bool) -> None:
+    plan, files = work.plan(), work.match_files()
+    hours = _hours(intake, files)
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "plan": plan.id, "held": plan.brake_reason, "new": len(plan.new), "changed": len(plan.changed),
+                    "unchanged": len(plan.unchanged), "vanished": len(plan.vanished), "rekeyed": len(plan.rekeyed),
+                    "filesMatched": files.matched, "remote": files.remote, "unmatched": list(files.unmatched),
+                    "orphanFiles": list(files.orphans), "bytes": files.bytes, "hours": hours,
+                }
+            )
+        )  # fmt: skip
+        return
+    click.echo(f"{intake.source}: a dry run, nothing is changed")
+    click.echo(
+        f"  records      {len(plan.new)} new, {len(plan.changed)} changed, {len(plan.unchanged)} unchanged, "
+        f"{len(plan.vanished)} vanished, {len(plan.rekeyed)} with another key"
+    )
+    click.echo(f"  files        {files.matched} matched, {files.bytes / 1e9:.3f} GB")
+    if files.remote:
+        click.echo(f"  by address   {files.remote} media rows (use --fetch)")
+    _listing("without file", files.unmatched, "media rows")
+    _listing("orphan files", files.orphans, "files that no row names")
+    if hours is not None:
+        click.echo(f"  time         about {hours:.2f} hours of reading and hashing")
+    for note in itertools.islice(intake.notes, 10):
+        click.echo(f"  finding      {note.code}: {note.message}")
+    if plan.brake_reason:
+        click.echo(
+            f"  HELD         {plan.brake_reason}; to go ahead: vasculum ingest {node_dir} .. --accept-plan {plan.id}"
+        )
+
+
+def _listing(title: str, names: tuple[str, ...], what: str) -> None:
+    if names:
+        shown = ", ".join(names[:5]) + (", .." if len(names) > 5 else "")
+        click.echo(f"  {title:<12} {len(names)} {what}: {shown}")
+
+
+def _hours(intake: Intake, files: Matched) -> float | None:
+    if intake.root is None:
+        return None
+    paths = (intake.root / name for name in sorted(intake.names))
+    rate = measure_hash_rate(paths, budget_bytes=50_000_000, clock_s=time.perf_counter)
+    return None if rate is None else round(files.bytes / rate / 3600, 6)
