@@ -13,7 +13,6 @@ Invariants:
 
 import asyncio
 import json
-import unicodedata
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -45,6 +44,7 @@ from federation.dispatch import (
 from federation.errors import AnswerRefused, DescriptorRefused, TransportError
 from federation.http_signatures import sign_request
 from federation.identity import KeyRing, SigningKey
+from federation.plain_text import has_control, without_control
 from federation.registry import ListedNode, parse_node_list
 from federation.status import parse_status
 from federation.transport import Answer, OutgoingRequest, Transport
@@ -52,7 +52,7 @@ from linkeddata.descriptor import MAX_BYTES as MAX_DESCRIPTOR_BYTES
 from linkeddata.envelope import RESULT_PAGE, Envelope, open_envelope, parse_envelope
 from linkeddata.errors import DocumentError
 from linkeddata.job import GRANULARITIES, JobSpec, ResultPage, ResultRow, parse_result_page
-from linkeddata.json_strict import Json, as_object, get_object, get_str, get_strings, parse_json
+from linkeddata.json_strict import as_object, get_object, get_str, get_strings, parse_json
 
 DESCRIPTOR_PATH: Final = "/.well-known/vasculum/node.json"
 MAX_LIST_BYTES: Final = 64 * 1024 * 1024
@@ -172,7 +172,7 @@ async def run(
     *,
     save: Callable[[FederatedJob], None],
     patience: Patience | None = None,
-    until_held: bool = False,
+    stop_when: Callable[[NodeCourse], bool] | None = None,
 ) -> None:
     """Follows the job at all nodes at once until it has ended everywhere.
 
@@ -181,7 +181,7 @@ async def run(
         ports: the outside.
         save: called after every change of a course.
         patience: how long silence is borne.
-        until_held: return when only nodes that wait for a person are left.
+        stop_when: a node is left alone once this says so of its course.
     """
 
     async def follow(origin: str) -> None:
@@ -193,7 +193,7 @@ async def run(
             course, instruction = handle(job.courses[origin], event, now=ports.clock(), patience=patience)
             job.courses[origin] = course
             save(job)
-            if until_held and course.is_held:
+            if stop_when is not None and stop_when(course):
                 return
 
     async with asyncio.TaskGroup() as group:
@@ -243,6 +243,8 @@ def check_page(page: ResultPage, job: FederatedJob, origin: str) -> None:
     """
     if page.job != job.spec.id:
         raise AnswerRefused("a page of another job")
+    if has_control([item.to_json() for item in page.counts]):
+        raise AnswerRefused("counts with control characters")
     if page.node != origin:
         raise AnswerRefused(f"a page of {page.node[:100]}")
     if GRANULARITIES.index(page.granularity) > GRANULARITIES.index(job.spec.granularity):
@@ -269,8 +271,7 @@ def _check_row(row: ResultRow, steps: Collection[str], origin: str) -> None:
         raise AnswerRefused("a row without a good image id") from error
     if row.answer == "yes" and row.conformance not in ("pass", "fail", "none"):
         raise AnswerRefused("a row without a statement of conformance")
-    texts = [row.reason, *(str(match.get("text", "")) for match in row.matches), *_texts(row.values)]
-    if any(unicodedata.category(char) in ("Cc", "Cs") for text in texts for char in text):
+    if has_control(row.to_json()):
         raise AnswerRefused("a row with control characters")
     for match in row.matches:
         box = match.get("box")
@@ -280,16 +281,6 @@ def _check_row(row: ResultRow, steps: Collection[str], origin: str) -> None:
             and all(isinstance(item, int) and not isinstance(item, bool) and 0 <= item <= 1_000_000 for item in box)
         ):
             raise AnswerRefused("a match outside of any image")
-
-
-def _texts(value: Json) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    if isinstance(value, Mapping):
-        return [text for key, item in value.items() for text in (str(key), *_texts(item))]
-    if isinstance(value, list | tuple):
-        return [text for item in value for text in _texts(item)]
-    return []
 
 
 # ---------------------------------------------------------------------- sending
@@ -358,7 +349,10 @@ def _after_page(answer: Answer, job: FederatedJob, origin: str) -> Event:
 
 
 def _status_event(answer: Answer, spec: JobSpec, job_id: str | None) -> Event:
-    status = parse_status(parse_json(answer.body, max_bytes=MAX_PAGE_BYTES))
+    document = parse_json(answer.body, max_bytes=MAX_PAGE_BYTES)
+    status = parse_status(document)
+    if has_control(document):
+        raise AnswerRefused("a status with control characters")
     if status.job_spec != spec.id or (job_id is not None and status.job_id != job_id):
         raise AnswerRefused("the status of another job")
     if not all(char.isascii() and (char.isalnum() or char in "-_.") for char in status.job_id) or not status.job_id:
@@ -384,8 +378,6 @@ def _problem(answer: Answer) -> tuple[tuple[str, ...], str]:
         rule = get_str(document, "rule", max_chars=2000, default="")
     except DocumentError:
         return (f"the node answered {answer.status}",), ""
-    return tuple(_plain(item) for item in reasons or (detail or f"the node answered {answer.status}",)), _plain(rule)
-
-
-def _plain(text: str) -> str:
-    return "".join(char for char in text if unicodedata.category(char) not in ("Cc", "Cs"))[:600]
+    return tuple(
+        without_control(item) for item in reasons or (detail or f"the node answered {answer.status}",)
+    ), without_control(rule)

@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 from federation.errors import DescriptorRefused
 from federation.identity import AnyKey, kid_of, parse_kid
+from federation.plain_text import has_control
 from linkeddata.canon import digest_text
 from linkeddata.descriptor import NodeDescriptor, parse_node_descriptor
 from linkeddata.envelope import NODE_DESCRIPTOR, Envelope, open_envelope
@@ -104,6 +105,8 @@ def verify_descriptor(
         digest = digest_text(verified.value)
     except DocumentError as error:
         raise DescriptorRefused(f"not a good descriptor: {error}") from error
+    if has_control(verified.value):
+        raise DescriptorRefused("the descriptor holds control characters")
     # 2. For this origin.
     if descriptor.origin != origin:
         raise DescriptorRefused(f"the descriptor is for {descriptor.origin}, not for {origin}")

@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from federation.continuity import Pin, verify_descriptor
+from federation.plain_text import without_control
 from linkeddata.descriptor import MAX_BYTES, NodeDescriptor
 from linkeddata.envelope import Envelope, parse_envelope
 from linkeddata.errors import DocumentError
@@ -142,8 +143,8 @@ def parse_node_list(value: Json) -> tuple[ListedNode, ...]:
                 origin=get_str(line, "origin", max_chars=300),
                 envelope=parse_envelope(get_object(line, "descriptor"), max_bytes=2 * MAX_BYTES),
                 last_success=parse_time(get_str(line, "lastSuccess", max_chars=30)),
-                health=get_str(line, "health", max_chars=20),
-                problem=get_str(line, "problem", max_chars=300, default=""),
+                health=without_control(get_str(line, "health", max_chars=20)),
+                problem=without_control(get_str(line, "problem", max_chars=300, default="")),
             )
         except DocumentError:
             continue

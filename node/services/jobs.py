@@ -25,6 +25,7 @@ from typing import Final
 
 from cas.ids import ContentId
 from federation.identity import AnyKey, SigningKey
+from federation.plain_text import has_control
 from federation.status import JobStatus, State, StepStatus
 from linkeddata.answers import UnitAnswer, answer_of, cannot_tell
 from linkeddata.canon import canonical_bytes
@@ -455,6 +456,8 @@ def _open_spec(document: Json) -> tuple[Envelope, JobSpec]:
         envelope = parse_envelope(document)
         verified = open_envelope(envelope, payload_type=JOB_SPEC, verifier=AnyKey())
         spec = parse_job_spec(verified.value)
+        if has_control(verified.value):
+            raise DocumentError("the specification holds control characters")
     except DocumentError as error:
         raise JobNotTaken(400, "bad-job-spec", "Not a good job specification", reasons=[str(error)]) from error
     if spec.requester_kid not in verified.kids:

@@ -179,7 +179,7 @@ async def test_policies_that_do_not_accept_are_told_with_their_reason(tmp_path: 
         ports = make_ports(http, stranger, clock, nodes)
         spec = make_spec(stranger, [node.origin for node in nodes])
         job = await make_job(spec, stranger, ports, spec.audience)
-        await run(job, ports, save=lambda state: None, until_held=True)
+        await run(job, ports, save=lambda state: None, stop_when=lambda course: course.is_held)
     answer = merge(job.courses.values(), (), granularity="record")
     notes = answer.refused if trust == "closed" else answer.held
     assert len(notes) == 2

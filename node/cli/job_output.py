@@ -1,0 +1,160 @@
+"""A merged answer for people and programs: summary, table, JSON, NDJSON, CSV. Pure but for the printing at the end."""
+
+import csv
+import io
+import json
+from collections.abc import Iterable, Iterator
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from federation.merge import MergedAnswer, MergedRow, NodeNote
+from linkeddata.job import StepCounts
+from linkeddata.json_strict import Json
+
+COLUMNS = (
+    "node", "specimen", "medium", "image", "step", "answer", "reason", "text", "score", "pipeline", "environment",
+    "conformance",
+)  # fmt: skip
+
+
+def found_text(row: MergedRow) -> tuple[str, str]:
+    """What was found, as one text, and its score."""
+    if row.row.matches:
+        best = row.row.matches[0]
+        return " | ".join(str(item.get("text", "")) for item in row.row.matches), str(best.get("score", ""))
+    values = row.row.values
+    codes, lines, measures = values.get("codes"), values.get("lines"), values.get("measures")
+    if isinstance(codes, list):
+        return " | ".join(str(item.get("payload", "")) for item in codes if isinstance(item, dict)), ""
+    if isinstance(lines, list):
+        return " | ".join(str(item.get("text", "")) for item in lines if isinstance(item, dict)), ""
+    if isinstance(measures, dict):
+        return ", ".join(f"{name} {value}" for name, value in measures.items()), ""
+    return "", ""
+
+
+def flat(row: MergedRow) -> dict[str, str]:
+    """A row with one text per column."""
+    text, score = found_text(row)
+    return {
+        "node": row.node,
+        "specimen": row.row.specimen,
+        "medium": row.row.medium,
+        "image": row.row.image,
+        "step": row.row.step,
+        "answer": row.row.answer,
+        "reason": row.row.reason,
+        "text": text,
+        "score": score,
+        "pipeline": row.row.pipeline,
+        "environment": row.row.environment,
+        "conformance": row.row.conformance,
+    }
+
+
+def choose(answer: MergedAnswer, *, answers: Iterable[str], step: str | None, with_failing: bool) -> list[MergedRow]:
+    """Rows with these answers (none named: all), of this step."""
+    wanted = set(answers)
+    rows = [*answer.rows, *(answer.out_of_tolerance if with_failing else ())]
+    return [row for row in rows if (not wanted or row.row.answer in wanted) and (step is None or row.row.step == step)]
+
+
+def to_json(answer: MergedAnswer, rows: list[MergedRow]) -> str:
+    """One JSON object: everything, with the chosen rows."""
+    document = answer.to_json()
+    document["rows"] = [row.to_json() for row in rows]
+    return json.dumps(document, ensure_ascii=False)
+
+
+def to_ndjson(rows: list[MergedRow]) -> Iterator[str]:
+    """One JSON object per row."""
+    for row in rows:
+        document: dict[str, Json] = row.to_json()
+        yield json.dumps(document, ensure_ascii=False)
+
+
+def to_csv(rows: list[MergedRow]) -> str:
+    """RFC 4180 with a header; a text that a spreadsheet would run as a formula gets an apostrophe before it."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, fieldnames=COLUMNS, lineterminator="\r\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _no_formula(value) for name, value in flat(row).items()})
+    return stream.getvalue()
+
+
+def _no_formula(text: str) -> str:
+    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
+
+
+def print_table(console: Console, rows: list[MergedRow]) -> None:
+    """Rows for a terminal."""
+    table = Table(show_lines=False, expand=False)
+    for name in ("node", "specimen", "image", "step", "answer", "found", "score", "pipeline", "environment"):
+        table.add_column(name, overflow="fold")
+    for row in rows:
+        text, score = found_text(row)
+        table.add_row(
+            Text(row.node.partition("://")[2]),
+            Text(row.row.specimen.rsplit("/", 1)[-1]),
+            Text(row.row.image.rsplit("/", 1)[-1][:12]),
+            Text(row.row.step),
+            Text(row.row.answer),
+            Text((text or row.row.reason)[:160]),
+            Text(score),
+            Text(row.row.pipeline[:19]),
+            Text(row.row.environment[:19]),
+        )
+    console.print(table)
+
+
+def print_summary(console: Console, answer: MergedAnswer) -> None:
+    """Who answered what, with denominators, and everybody who did not."""
+    table = Table(show_header=True, box=None)
+    for name in ("node", "step", "yes", "no", "cannot tell", "pending", "of"):
+        table.add_column(name, justify="left" if name in ("node", "step") else "right")
+    for origin, counts in answer.counts.items():
+        for item in counts:
+            table.add_row(Text(origin), Text(item.step), *_numbers(item))
+    for item in answer.totals:
+        table.add_row("all nodes", Text(item.step), *_numbers(item), style="bold")
+    console.print(table)
+    for item in answer.totals:
+        for reason, number in sorted(item.reasons.items(), key=lambda pair: -pair[1])[:8]:
+            console.print(f"  cannot tell, {item.step}: {number} x {reason}", markup=False, highlight=False)
+    for label, notes in (
+        ("still working", answer.working),
+        ("held, waits for a person", answer.held),
+        ("refused", answer.refused),
+        ("failed", answer.failed),
+        ("cancelled", answer.cancelled),
+        ("answered coarser than asked", answer.coarser),
+    ):
+        for note in notes:
+            console.print(_note(label, note), markup=False, highlight=False)
+    for skipped in answer.not_asked:
+        console.print(
+            f"not asked: {skipped.name} {skipped.origin}: {skipped.rule} (summary {skipped.summary_age_s} s old)",
+            markup=False, highlight=False,
+        )  # fmt: skip
+    for step, versions in answer.differing_versions.items():
+        console.print(f"different versions of {step}:", markup=False, highlight=False)
+        for digest, origins in versions.items():
+            console.print(f"  {digest[:19]}..  {', '.join(origins)}", markup=False, highlight=False)
+    if answer.out_of_tolerance:
+        console.print(
+            f"{len(answer.out_of_tolerance)} rows come from pipelines that did not conform where they ran; "
+            "they are listed only with --with-failing",
+            markup=False,
+        )  # fmt: skip
+
+
+def _numbers(item: StepCounts) -> tuple[str, ...]:
+    return tuple(str(number) for number in (item.yes, item.no, item.cannot_tell, item.pending, item.total))
+
+
+def _note(label: str, note: NodeNote) -> str:
+    rule = f" [rule: {note.rule}]" if note.rule else ""
+    return f"{label}: {note.name} {note.origin}: {'; '.join(note.reasons) or 'no reason given'}{rule}"

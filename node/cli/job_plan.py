@@ -1,0 +1,167 @@
+"""Whom to ask: every known node is asked, or not asked for a stated reason; shown before anything is sent."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+
+from federation.client import ClientPorts, FederatedJob, count_media
+from federation.dispatch import NodeCourse
+from federation.errors import FederationError
+from federation.identity import SigningKey
+from federation.merge import NotAsked
+from federation.registry import matches_summary
+from linkeddata.envelope import JOB_SPEC, seal
+from linkeddata.job import JobSpec
+from linkeddata.selection import Selection
+from node.cli.errors import UserError
+from node.cli.research import Found, NodeCache, find_nodes, refresh
+
+STEPS = {
+    "label-text": "label-text/1",
+    "barcode": "barcode/1",
+    "quality": "quality/1",
+    "network-probe": "network-probe/1",
+}
+TAKES_NONE = ("refuse: everything else",)
+"""The readable form of an empty policy."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Asked:
+    """A node that will be asked, its descriptor fresh from its origin."""
+
+    found: Found
+    specimens: int | None
+    """How many its public search finds for the selection."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """Who is asked, who is not and why, who could not be reached."""
+
+    asked: dict[str, Asked]
+    not_asked: tuple[NotAsked, ...]
+    unreachable: dict[str, tuple[str, str]]
+    """Origin -> (name, why)."""
+    problems: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+    def show(self, console: Console) -> None:
+        """What each node allows, runs and would look at."""
+        for origin, item in self.asked.items():
+            descriptor = item.found.descriptor
+            cost = "unknown" if item.specimens is None else f"{item.specimens:,}"
+            console.print(f"{descriptor.name}  {origin}", style="bold", markup=False, highlight=False)
+            console.print(f"  would look at {cost} specimens", markup=False, highlight=False)
+            for offer in descriptor.pipelines:
+                if offer.output in self.outputs:
+                    console.print(
+                        f"  {offer.name} {offer.version}, conformance {offer.conformance}, {offer.digest[:19]}..",
+                        markup=False, highlight=False,
+                    )  # fmt: skip
+            for rule in descriptor.policy.rules:
+                console.print(f"  policy: {rule}", markup=False, highlight=False)
+        for skipped in self.not_asked:
+            console.print(
+                f"not asked: {skipped.name} {skipped.origin}: {skipped.rule} (summary {skipped.summary_age_s} s old)",
+                markup=False, highlight=False,
+            )  # fmt: skip
+        for origin, (name, why) in self.unreachable.items():
+            console.print(f"not reached: {name} {origin}: {why}", markup=False, highlight=False)
+        for problem in self.problems:
+            console.print(f"note: {problem}", markup=False, highlight=False)
+
+    def to_job(self, spec: JobSpec, key: SigningKey) -> FederatedJob:
+        """The job to run, with a failed course for each node that could not be reached."""
+        courses = {
+            origin: NodeCourse(origin=origin, name=item.found.descriptor.name) for origin, item in self.asked.items()
+        }
+        for origin, (name, why) in self.unreachable.items():
+            courses[origin] = NodeCourse(origin=origin, name=name, phase="failed", reasons=(f"not reached: {why}",))
+        return FederatedJob(
+            spec=spec,
+            envelope=seal(spec.to_json(), payload_type=JOB_SPEC, signers=[key]),
+            courses=courses,
+            keys={origin: tuple(sorted(item.found.pin.signing)) for origin, item in self.asked.items()},
+            pipelines={
+                origin: tuple(offer.digest for offer in item.found.descriptor.pipelines)
+                for origin, item in self.asked.items()
+            },
+        )
+
+
+def outputs_of(steps: str) -> tuple[str, ...]:
+    """``label-text,barcode`` as output contracts."""
+    names = [name.strip() for name in steps.split(",") if name.strip()]
+    unknown = [name for name in names if name not in STEPS]
+    if unknown or not names or len(set(names)) != len(names):
+        raise UserError(f"steps are {', '.join(list(STEPS)[:3])}, each once, separated by commas")
+    return tuple(STEPS[name] for name in names)
+
+
+async def plan_nodes(
+    ports: ClientPorts,
+    *,
+    registries: Sequence[str],
+    origins: Sequence[str],
+    outputs: tuple[str, ...],
+    selection: Selection,
+) -> Plan:
+    """Looks for nodes, fetches each descriptor from its origin, and says who is asked."""
+    cache = NodeCache()
+    finding = await find_nodes(ports, registries=registries, nodes=origins, cache=cache)
+    kingdoms = next((values for name, values in selection.terms if name == "kingdom"), ())
+    asked: dict[str, Asked] = {}
+    skipped: list[NotAsked] = []
+    unreachable: dict[str, tuple[str, str]] = {}
+
+    async def one(found: Found) -> None:
+        rule = reason_not_to_ask(found, outputs, kingdoms, is_named=found.origin in origins)
+        try:
+            fresh = await refresh(ports, found.origin, cache)
+        except FederationError as error:
+            if rule is None:
+                unreachable[found.origin] = (found.descriptor.name, str(error))
+                return
+            fresh = found
+        rule = reason_not_to_ask(fresh, outputs, kingdoms, is_named=found.origin in origins)
+        if rule is not None:
+            age = max(0, int((ports.clock() - fresh.seen).total_seconds()))
+            skipped.append(NotAsked(origin=fresh.origin, name=fresh.descriptor.name, rule=rule, summary_age_s=age))
+            return
+        number = await count_media(ports, found.origin, selection.to_json())
+        asked[found.origin] = Asked(found=fresh, specimens=number)
+
+    await asyncio.gather(*(one(found) for found in finding.nodes.values()))
+    for origin in origins:
+        if origin not in finding.nodes and origin not in unreachable:
+            why = next((text for text in finding.problems if text.startswith(origin)), "not reached")
+            unreachable[origin] = (origin, why.removeprefix(f"{origin}: "))
+    cache.save()
+    order = [origin for origin in finding.nodes if origin in asked]
+    return Plan(
+        asked={origin: asked[origin] for origin in order},
+        not_asked=tuple(skipped),
+        unreachable=unreachable,
+        problems=tuple(finding.problems),
+        outputs=outputs,
+    )
+
+
+def reason_not_to_ask(found: Found, outputs: Sequence[str], kingdoms: tuple[str, ...], *, is_named: bool) -> str | None:
+    """Why a node is not asked; None when it is. A node that was named on the command line is asked in any case
+    but the impossible one.
+    """
+    offered = {offer.output for offer in found.descriptor.pipelines}
+    missing = [output for output in outputs if output not in offered]
+    if missing:
+        return f"it does not compute {', '.join(missing)}"
+    if is_named:
+        return None
+    if found.descriptor.policy.rules == TAKES_NONE:
+        return "its policy takes no jobs"
+    if not matches_summary(found.descriptor, kingdoms):
+        return f"by its summary it holds nothing of kingdom {', '.join(kingdoms)}"
+    return None
