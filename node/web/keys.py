@@ -4,12 +4,15 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+import jinja2
 from aiohttp import web
 
 from cas.store import BlobStore
 from federation.identity import SigningKey
 from node.config import Settings
 from node.storage.db import Database
+from node.web.previews import Previews
+from runners.engine import Engine
 
 if TYPE_CHECKING:
     from node.services.jobs import JobService
@@ -18,6 +21,9 @@ SETTINGS = web.AppKey("settings", Settings)
 DATABASE = web.AppKey("database", Database)
 BLOBS = web.AppKey("blobs", BlobStore)
 IDENTITY = web.AppKey("identity", SigningKey)
-CLOCK = web.AppKey("clock", Callable[[], datetime])  # type: ignore[var-annotated]
+CLOCK: "web.AppKey[Callable[[], datetime]]" = web.AppKey("clock")
 """The current time, UTC."""
-JOBS: "web.AppKey[JobService]" = web.AppKey("jobs")  # type: ignore[assignment]
+JOBS: "web.AppKey[JobService]" = web.AppKey("jobs")
+PREVIEWS = web.AppKey("previews", Previews)
+ENVIRONMENT = web.AppKey("templates", jinja2.Environment)
+ENGINE = web.AppKey("engine", Engine)

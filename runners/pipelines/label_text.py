@@ -1,9 +1,10 @@
 """``label-text/1``: lines of text on labels, read by PP-OCRv6 through rapidocr and ONNX Runtime.
 
 The models lie inside the rapidocr wheel; nothing is fetched. Full resolution up to ``maxSide``, because labels on a
-whole sheet are small; small images are enlarged, because the detector was trained on larger letters. Printed and typed text is read nearly without error; handwriting mostly is not, so lines of
-low confidence are marked ``uncertain`` and an image on which much is uncertain is not called readable:
-then what was not found can still be there.
+whole sheet are small; small images are enlarged, because the detector was trained on larger letters.
+Printed and typed text is read nearly without error; handwriting mostly is not, so lines of low confidence are
+marked ``uncertain``, and an image on which much is uncertain is not called readable: then what was not found can
+still be there.
 
 It leaves out: sideways sheets without an EXIF flag, joined label blocks, handwriting models.
 """

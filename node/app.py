@@ -1,0 +1,217 @@
+"""The composition root: builds every adapter of a node and the application that serves it. Nothing else does.
+
+Start: folder opened -> engine started (workers loaded, reference images run) -> routes -> periodic ticks.
+End: the reverse, by ``cleanup_ctx``; SIGKILL at any point is met at the next start.
+"""
+
+import asyncio
+import contextlib
+import logging
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from typing import Final
+from urllib.parse import urlsplit
+
+from aiohttp import web
+from apscheduler.jobstores.memory import MemoryJobStore
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from cas.ids import ContentId
+from federation.http_transport import HttpTransport
+from linkeddata.pipeline import WorkUnit
+from node.folder import NodeFolder
+from node.services.descriptor import DescriptorService
+from node.services.job_rules import OfferedPipeline
+from node.services.jobs import JobService
+from node.services.registry_ping import registry_ping
+from node.storage.journal import SqliteJournal
+from node.storage.people import forget_nonces
+from node.web import blobs, descriptor_api, job_pages, jobs_api, listing_api, pages, records_api, session
+from node.web.keys import BLOBS, CLOCK, DATABASE, ENGINE, ENVIRONMENT, IDENTITY, JOBS, PREVIEWS, SETTINGS
+from node.web.negotiate import wants_html
+from node.web.previews import Previews
+from node.web.problem import Handler, Problem, problem_middleware, problem_response
+from runners.catalogue import Catalogue
+from runners.decode import Limits
+from runners.engine import Engine, EngineHooks, EngineSettings
+from runners.workers import OpenImage, WorkerSettings
+
+JOBS_TICK_S: Final = 2
+"""How soon a decision made on the command line is acted upon."""
+NONCES_TICK_S: Final = 300
+PING_TICK_S: Final = 900
+"""Heartbeat to registries (security reference, section 3: 15 minutes with jitter)."""
+MAX_TARGET_CHARS: Final = 8000
+log = logging.getLogger("vasculum")
+
+
+def build_application(
+    folder: NodeFolder, *, catalogue: Catalogue, clock: Callable[[], datetime], boot: str | None = None
+) -> web.Application:
+    """The application of one node; start it with an aiohttp runner."""
+    settings = folder.settings
+    app = web.Application(
+        middlewares=[
+            _boundary_middleware, pages.headers_middleware, problem_middleware, session.session_middleware,
+            _html_jobs_middleware,
+        ],
+        client_max_size=settings.server.max_body_bytes,
+    )  # fmt: skip
+    app[SETTINGS] = settings
+    app[DATABASE] = folder.database
+    app[BLOBS] = folder.blobs
+    app[IDENTITY] = folder.key
+    app[CLOCK] = clock
+    app[ENVIRONMENT] = pages.make_environment()
+    app[PREVIEWS] = Previews(settings, folder.blobs)
+    engine, jobs = _build_jobs(folder, catalogue, clock, boot or secrets.token_hex(8))
+    app[ENGINE] = engine
+    app[JOBS] = jobs
+    app[descriptor_api.DESCRIPTOR] = DescriptorService(
+        database=folder.database, settings=settings, identity=folder.key, offers=lambda: _offers(engine), clock=clock
+    )
+    for module in (pages, blobs, records_api, listing_api, jobs_api, descriptor_api, job_pages):
+        app.add_routes(module.routes())
+    app.cleanup_ctx.append(_run_engine)
+    app.cleanup_ctx.append(_run_ticks)
+    return app
+
+
+def _build_jobs(
+    folder: NodeFolder, catalogue: Catalogue, clock: Callable[[], datetime], boot: str
+) -> tuple[Engine, JobService]:
+    settings = folder.settings
+    jobs = JobService(
+        database=folder.database,
+        settings=settings,
+        identity=folder.key,
+        offers=lambda: _offers(engine),
+        clock=clock,
+        wake=lambda: engine.wake(),  # noqa: PLW0108 - the engine is made below
+    )
+
+    def open_image(image: str) -> AbstractContextManager[OpenImage]:
+        return folder.blobs.open_blob(ContentId.from_hex(image))
+
+    async def gate(unit: WorkUnit) -> str | None:
+        return await jobs.gate(unit)
+
+    engine = Engine(
+        SqliteJournal(folder.database),
+        catalogue,
+        EngineSettings(
+            workers=settings.jobs.workers,
+            batch=settings.jobs.batch,
+            lease_s=float(settings.jobs.lease_s),
+            worker=WorkerSettings(
+                unit_timeout_s=float(settings.jobs.unit_timeout_s),
+                memory_mib=settings.jobs.worker_memory_mib,
+                limits=Limits(max_pixels=settings.images.max_pixels, max_file_bytes=settings.images.max_file_bytes),
+            ),
+        ),
+        EngineHooks(open_image=open_image, gate=gate, on_finished=jobs.on_finished, clock=clock),
+        boot=boot,
+    )
+    return engine, jobs
+
+
+def _offers(engine: Engine) -> list[OfferedPipeline]:
+    return [OfferedPipeline.of(offer) for offer in engine.offers]
+
+
+async def _run_engine(app: web.Application) -> AsyncIterator[None]:
+    engine = app[ENGINE]
+    await engine.start()
+    for name, problem in engine.problems.items():
+        log.warning("pipeline %s is not offered: %s", name, problem)
+    task = asyncio.create_task(engine.run(), name="engine")
+    yield
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
+    """Periodic work; each tick is idempotent and lives from the database, so a lost one harms nobody."""
+    scheduler = AsyncIOScheduler(
+        jobstores={"default": MemoryJobStore()},
+        job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
+        timezone="UTC",
+    )
+    scheduler.add_job(_tick(app, _poll_jobs), "interval", seconds=JOBS_TICK_S)
+    scheduler.add_job(_tick(app, _forget_nonces), "interval", seconds=NONCES_TICK_S)
+    if app[SETTINGS].federation.registries:
+        first = app[CLOCK]() + timedelta(seconds=1)
+        scheduler.add_job(
+            _tick(app, ping_registries), "interval", seconds=PING_TICK_S, jitter=PING_TICK_S // 5, next_run_time=first
+        )
+    scheduler.start()
+    await app[JOBS].poll()
+    yield
+    scheduler.shutdown(wait=False)
+
+
+def _tick(app: web.Application, work: Callable[[web.Application], Awaitable[None]]) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        try:
+            await work(app)
+        except Exception:
+            log.exception("a periodic task failed; it runs again at its next turn")
+
+    return run
+
+
+async def _poll_jobs(app: web.Application) -> None:
+    await app[JOBS].poll()
+
+
+async def _forget_nonces(app: web.Application) -> None:
+    now = app[CLOCK]()
+    await app[DATABASE].write(lambda conn: forget_nonces(conn, now=now))
+
+
+async def ping_registries(app: web.Application) -> None:
+    """Tells every registry that this node is there; each then pulls the descriptor itself."""
+    settings = app[SETTINGS]
+    async with HttpTransport() as transport:
+        await registry_ping(transport, origin=settings.origin, registries=settings.federation.registries)
+
+
+@web.middleware
+async def _boundary_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Refuses requests for other hosts (DNS rebinding) and absurd targets, before anything looks at them."""
+    problem: Problem | None = None
+    if not _is_our_host(request):
+        problem = Problem(421, "wrong-host", "Not this host", "This node answers under its public address only.")
+    elif len(request.raw_path) > MAX_TARGET_CHARS:
+        problem = Problem(414, "too-long", "The address is too long", f"At most {MAX_TARGET_CHARS} characters.")
+    if problem is not None:
+        return problem_response(request, problem)
+    return await handler(request)
+
+
+def _is_our_host(request: web.Request) -> bool:
+    host = request.host.lower()
+    if host == urlsplit(request.app[SETTINGS].origin).netloc.lower():
+        return True
+    try:
+        name = urlsplit(f"//{host}").hostname or ""
+        return ip_address(name).is_loopback
+    except ValueError:
+        return False
+
+
+@web.middleware
+async def _html_jobs_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """A browser that asks for a job gets its page; programs get the OGC documents."""
+    if request.method == "GET" and wants_html(request):
+        parts = request.path.strip("/").split("/")
+        if parts[0] == "jobs" and len(parts) <= 2:
+            raise web.HTTPSeeOther("/staff/" + "/".join(parts))
+    return await handler(request)
+
+
+__all__ = ["build_application", "ping_registries"]

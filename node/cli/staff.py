@@ -1,0 +1,33 @@
+"""``vasculum staff``: lets people of the institution log in on the pages of their node."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from node.cli.errors import UserError
+from node.config import ConfigError, load_settings
+from node.storage.db import Database, DatabaseError
+from node.web.session import make_token
+
+
+@click.group()
+def staff() -> None:
+    """Let staff log in on the node's pages."""
+
+
+@staff.command(epilog="Example: vasculum staff token hortus/")
+@click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
+def token(node_dir: Path) -> None:
+    """Print a login address that works once, for ten minutes."""
+    try:
+        settings = load_settings(node_dir)
+        database = Database.open(settings.database_path)
+    except (ConfigError, DatabaseError) as error:
+        raise UserError(str(error)) from error
+    try:
+        with database.transaction() as conn:
+            made = make_token(conn, now=datetime.now(UTC))
+    finally:
+        database.close()
+    click.echo(f"{settings.origin}/login?token={made}")

@@ -1,0 +1,97 @@
+"""Pages of the jobs that researchers asked of this node, for staff."""
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from linkeddata.envelope import parse_envelope
+from linkeddata.job import ResultRow, parse_job_spec, parse_result_page
+from linkeddata.json_strict import parse_json
+from node.services.job_rules import JobNotTaken
+from node.storage.jobs import JobRow
+from node.web.keys import JOBS, SETTINGS
+from node.web.pages import render
+from node.web.problem import Problem, not_found
+from node.web.viewer import viewer_of
+
+SHOWN_ROWS = 200
+
+
+def routes() -> list[web.RouteDef]:
+    """The routes of this module."""
+    return [web.get("/staff/jobs", job_list), web.get("/staff/jobs/{job}", job_page)]
+
+
+async def job_list(request: web.Request) -> web.StreamResponse:
+    """Every job, newest first."""
+    viewer = _staff(request)
+    jobs: list[dict[str, Any]] = []
+    for status in await request.app[JOBS].list_jobs(viewer, process_id=None, statuses=(), limit=200):
+        job = await request.app[JOBS].job(status.job_id, viewer)
+        if job is not None:
+            jobs.append(
+                {
+                    "id": job.id, "created": f"{job.created:%Y-%m-%d %H:%M}", "status": status.status,
+                    "requester": job.requester_name or job.requester_kid, "decision": job.decision,
+                    "images": status.images, "message": status.message,
+                }
+            )  # fmt: skip
+    return render(request, "jobs.html", {"jobs": jobs})
+
+
+async def job_page(request: web.Request) -> web.StreamResponse:
+    """One job with its progress and, when it is done, its rows."""
+    viewer = _staff(request)
+    job_id = request.match_info["job"]
+    status = await request.app[JOBS].status(job_id, viewer)
+    job = await request.app[JOBS].job(job_id, viewer)
+    if status is None or job is None:
+        raise not_found()
+    counts = [step.counts for step in status.steps]
+    pending = sum(item.pending for item in counts)
+    total = sum(item.total for item in counts)
+    rows: list[dict[str, str]] = []
+    if status.is_finished:
+        try:
+            envelope = await request.app[JOBS].results(job_id, viewer, limit=SHOWN_ROWS)
+        except JobNotTaken:
+            envelope = None
+        if envelope is not None:
+            page = parse_result_page(parse_json(envelope.payload))
+            rows = [_row(row, request.app[SETTINGS].origin) for row in page.rows]
+    context = {
+        "job": {**_about(job), "status": status.status, "message": status.message, "is_finished": status.is_finished,
+                "done": total - pending, "total": total},
+        "counts": counts,
+        "rows": rows,
+    }  # fmt: skip
+    return render(request, "job.html", context)
+
+
+def _staff(request: web.Request) -> Any:
+    viewer = viewer_of(request)
+    if not viewer.is_staff:
+        raise Problem(403, "staff-only", "For staff of this institution", "Log in first: the page /login says how.")
+    return viewer
+
+
+def _about(job: JobRow) -> dict[str, Any]:
+    spec = parse_job_spec(parse_json(parse_envelope(job.envelope).payload))
+    return {
+        "requester": job.requester_name or "somebody", "kid": job.requester_kid, "purpose": job.purpose,
+        "created": f"{job.created:%Y-%m-%d %H:%M:%S}", "decision": job.decision, "reasons": list(job.reasons),
+        "selection": spec.selection.to_text(), "match": spec.emit.match if spec.emit else "",
+    }  # fmt: skip
+
+
+def _row(row: ResultRow, origin: str) -> dict[str, str]:
+    found = [str(match.get("text", "")) for match in row.matches]
+    if not found and "codes" in row.values:
+        found = [str(code.get("payload", "")) for code in row.values["codes"]]
+    if not found and "measures" in row.values:
+        found = [json.dumps(row.values["measures"])]
+    return {
+        "path": row.specimen.removeprefix(origin), "step": row.step, "answer": row.answer,
+        "what": "; ".join(found[:5]) or row.reason,
+    }  # fmt: skip

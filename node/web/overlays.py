@@ -1,0 +1,105 @@
+"""What was read from an image, for drawing over it: published annotations, and for staff also unpublished results.
+
+Regions are pixels of the upright image, as the annotation states them.
+"""
+
+import json
+import sqlite3
+from dataclasses import dataclass
+from typing import Any
+
+from linkeddata.errors import DocumentError
+from linkeddata.outputs import Barcodes, LabelText, parse_output
+from node.access import Door, Viewer, decide
+from node.storage.facts import medium_facts, record_facts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Region:
+    """A box and what was found in it."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+    text: str
+    score: str
+    label: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlay:
+    """One result over one image."""
+
+    contract: str
+    pipeline: str
+    environment: str
+    job: str
+    iri: str | None
+    """None: a result that is not published."""
+    state: str
+    regions: tuple[Region, ...]
+    doubts: tuple[str, ...]
+
+
+def overlays_of(conn: sqlite3.Connection, medium: str, image: str | None, viewer: Viewer) -> list[Overlay]:
+    """Everything this viewer may see over the newest bytes of a medium."""
+    found: list[Overlay] = []
+    rows = conn.execute(
+        """SELECT a.*, r.body FROM annotation a JOIN record r ON r.iri = a.iri
+           WHERE a.medium = ? AND r.state = 'active' AND a.state <> 'superseded' ORDER BY a.output""",
+        (medium,),
+    ).fetchall()
+    shown: set[str] = set()
+    for row in rows:
+        if not decide(viewer, Door.TEXT, record_facts(conn, row["iri"])).allowed:
+            continue
+        if not decide(viewer, Door.TEXT, medium_facts(conn, medium)).allowed:
+            continue
+        shown.add(row["work_key"])
+        found.append(_published(row))
+    if viewer.is_staff and image is not None:
+        for row in conn.execute("SELECT * FROM unit WHERE image = ? AND state = 'done' ORDER BY output", (image,)):
+            if row["work_key"] not in shown:
+                overlay = _unpublished(row)
+                if overlay is not None:
+                    found.append(overlay)
+    return found
+
+
+def _published(row: sqlite3.Row) -> Overlay:
+    body: dict[str, Any] = json.loads(row["body"])
+    regions = tuple(
+        Region(
+            x=item["vasculum:x"], y=item["vasculum:y"], width=item["vasculum:width"], height=item["vasculum:height"],
+            text=item.get("vasculum:text", ""), score=item.get("vasculum:score", ""),
+            label=item.get("vasculum:symbology") or item.get("vasculum:writing", ""),
+        )
+        for item in body.get("vasculum:hasRegion", [])
+    )  # fmt: skip
+    return Overlay(
+        contract=row["output"], pipeline=row["pipeline"], environment=row["environment"], job=row["job"] or "",
+        iri=row["iri"], state=row["state"], regions=regions, doubts=tuple(body.get("vasculum:doubt", [])),
+    )  # fmt: skip
+
+
+def _unpublished(row: sqlite3.Row) -> Overlay | None:
+    try:
+        output = parse_output(row["output"], json.loads(row["body"]))
+    except DocumentError:
+        return None
+    match output:
+        case LabelText():
+            regions = tuple(_region(line.box, line.text, line.score, line.writing) for line in output.lines)
+        case Barcodes():
+            regions = tuple(_region(code.box, code.payload, "", code.symbology) for code in output.codes)
+        case _:
+            return None
+    return Overlay(
+        contract=row["output"], pipeline=row["pipeline"], environment=row["environment"], job="", iri=None,
+        state="not published", regions=regions, doubts=output.doubts,
+    )  # fmt: skip
+
+
+def _region(box: tuple[int, int, int, int], text: str, score: str, label: str) -> Region:
+    return Region(x=box[0], y=box[1], width=box[2], height=box[3], text=text, score=score, label=label)

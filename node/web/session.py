@@ -1,0 +1,116 @@
+"""Staff sessions: a one-time token from the command line becomes a cookie; forms carry a second secret.
+
+Invariants:
+- Only digests of tokens and cookies are stored. A token works once, for ten minutes; a session for twelve hours.
+- Every request that changes something by session must come from our own pages: Sec-Fetch-Site or Origin says so, and
+  the form repeats the session's CSRF value.
+- The token travels in the fragment-free login address once and is exchanged by POST.
+"""
+
+import hashlib
+import hmac
+import secrets
+import sqlite3
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from aiohttp import web
+
+from linkeddata.times import format_time
+from node.access import STAFF
+from node.web.keys import CLOCK, DATABASE, SETTINGS
+from node.web.problem import Problem
+from node.web.viewer import KEY
+
+COOKIE: Final = "vasculum_staff"
+TOKEN_LIFETIME: Final = timedelta(minutes=10)
+SESSION_LIFETIME: Final = timedelta(hours=12)
+MAX_FORM_BYTES: Final = 4096
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A staff session of this request."""
+
+    digest: str
+    csrf: str
+
+
+def make_token(conn: sqlite3.Connection, *, now: datetime) -> str:
+    """A new one-time token; only its digest is kept."""
+    token = secrets.token_urlsafe(32)
+    conn.execute(
+        "INSERT INTO staff_token VALUES (?, ?, ?, NULL)",
+        (_digest(token), format_time(now), format_time(now + TOKEN_LIFETIME)),
+    )
+    return token
+
+
+def redeem_token(conn: sqlite3.Connection, token: str, *, now: datetime) -> tuple[str, str] | None:
+    """Exchanges a token for (cookie, csrf); None when it is unknown, used or too old."""
+    stamp = format_time(now)
+    used = conn.execute(
+        "UPDATE staff_token SET used = ? WHERE digest = ? AND used IS NULL AND expires > ?",
+        (stamp, _digest(token), stamp),
+    ).rowcount
+    if used != 1:
+        return None
+    cookie, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(24)
+    conn.execute(
+        "INSERT INTO staff_session VALUES (?, ?, ?, ?)",
+        (_digest(cookie), csrf, stamp, format_time(now + SESSION_LIFETIME)),
+    )
+    conn.execute("DELETE FROM staff_session WHERE expires <= ?", (stamp,))
+    conn.execute("DELETE FROM staff_token WHERE expires <= ?", (stamp,))
+    return cookie, csrf
+
+
+@web.middleware
+async def session_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Recognises staff; refuses changes that do not come from our own pages."""
+    cookie = request.cookies.get(COOKIE, "")
+    if cookie:
+        digest, stamp = _digest(cookie[:200]), format_time(request.app[CLOCK]())
+        row = await request.app[DATABASE].read(
+            lambda conn: conn.execute(
+                "SELECT csrf FROM staff_session WHERE digest = ? AND expires > ?", (digest, stamp)
+            ).fetchone()
+        )
+        if row is not None:
+            if request.method not in ("GET", "HEAD") and not comes_from_here(request):
+                raise Problem(403, "cross-site", "Refused", "This request does not come from a page of this node.")
+            request[KEY] = STAFF
+            request["session"] = Session(digest=digest, csrf=row["csrf"])
+    return await handler(request)
+
+
+def comes_from_here(request: web.Request) -> bool:
+    """Whether the browser says that one of our own pages sent this."""
+    site = request.headers.get("Sec-Fetch-Site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = request.headers.get("Origin")
+    return origin is not None and origin in (request.app[SETTINGS].origin, f"{request.scheme}://{request.host}")
+
+
+async def read_form(request: web.Request) -> dict[str, str]:
+    """A small form with a right CSRF value.
+
+    Raises:
+        Problem: too large, malformed, or not ours.
+    """
+    if (request.content_length or 0) > MAX_FORM_BYTES:
+        raise Problem(413, "too-large", "Too large", f"A form has at most {MAX_FORM_BYTES} bytes.")
+    posted = await request.post()
+    form = {str(key): str(value) for key, value in posted.items() if isinstance(value, str)}
+    session = request.get("session")
+    if isinstance(session, Session) and not hmac.compare_digest(form.get("csrf", ""), session.csrf):
+        raise Problem(403, "cross-site", "Refused", "The form is too old: load the page again.")
+    return form
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()
