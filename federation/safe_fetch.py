@@ -122,7 +122,7 @@ def check_url(text: str, *, insecure_loopback: bool, limits: FetchLimits | None 
         raise FetchRefused("the address is too long or holds characters that do not belong there")
     try:
         url = URL(text, encoded=True)
-        port, host = url.port, url.host
+        port, host = url.port, url.raw_host
     except ValueError as error:
         raise FetchRefused("the address is malformed") from error
     if url.user is not None or url.password is not None or "@" in url.raw_authority:

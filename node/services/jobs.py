@@ -286,10 +286,27 @@ class JobService:
         """Takes up what others decided (command line) and what a crash left: call at start and every few seconds."""
         now = self._clock()
         offers = self._offers()
-        await self._database.write(lambda conn: self._poll(conn, offers, now))
-        self._wake()
+        if await self._database.read(lambda conn: self._has_work(conn, offers, now)):
+            await self._database.write(lambda conn: self._poll(conn, offers, now))
+            self._wake()
 
     # ------------------------------------------------------------------ inside a transaction
+    def _has_work(self, conn: sqlite3.Connection, offers: Sequence[OfferedPipeline], now: datetime) -> bool:
+        """Whether ``_poll`` would change anything: an idle node does not write."""
+        if any(
+            offer.report is not None and store.conformance(conn, offer.digest, offer.environment) != offer.conformance
+            for offer in offers
+        ):
+            return True
+        if store.has_unanswered(conn):
+            return True
+        for job in store.find(conn, statuses=("accepted", "running"), limit=1000):
+            if job.decision == "held" and job.expires <= now:
+                return True
+            if job.decision == "accepted" and (not job.enqueued or not store.has_open_rows(conn, job.id)):
+                return True
+        return False
+
     def _poll(self, conn: sqlite3.Connection, offers: Sequence[OfferedPipeline], now: datetime) -> None:
         for offer in offers:
             self._keep_report(conn, offer)
@@ -302,7 +319,6 @@ class JobService:
             elif job.decision == "accepted" and not job.enqueued:
                 self._enqueue(conn, job, now=now)
         self._settle(conn, None, now=now)
-        people.forget_nonces(conn, now=now)
 
     def _keep_report(self, conn: sqlite3.Connection, offer: OfferedPipeline) -> None:
         if offer.report is not None and store.conformance(conn, offer.digest, offer.environment) != offer.conformance:

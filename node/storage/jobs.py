@@ -338,6 +338,16 @@ def unanswered(conn: sqlite3.Connection, work_key: str | None, job_id: str | Non
     ).fetchall()
 
 
+def has_unanswered(conn: sqlite3.Connection) -> bool:
+    """Whether any unit has ended without its rows knowing it (a crash came in between)."""
+    row = conn.execute(
+        """SELECT 1 FROM job j JOIN job_unit ju ON ju.job_id = j.id JOIN unit u ON u.work_key = ju.work_key
+           WHERE j.status = 'running' AND ju.answer IS NULL
+             AND u.state IN ('done', 'failed', 'withheld', 'cancelled') LIMIT 1"""
+    ).fetchone()
+    return row is not None
+
+
 def set_answer(conn: sqlite3.Connection, job_id: str, ordinal: int, answer: str, reason: str) -> None:
     """Stores the answer of one row."""
     conn.execute(
