@@ -212,7 +212,7 @@ async def test_an_answer_that_never_ends_is_given_up() -> None:
         return response
 
     async with site(handler) as server:
-        with pytest.raises(TransportError, match="(?i)answer within"):
+        with pytest.raises(TransportError, match=r"(?i)answer within"):
             await fetcher(timeout_s=0.2).get(str(server.make_url("/a")))
         release.set()
 
