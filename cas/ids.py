@@ -99,7 +99,8 @@ def parse_content_id(text: str) -> ContentId:
     if len(text) == 64 and text.isascii() and text.lower() and _HEX.match(text.lower()):
         return ContentId.from_hex(text.lower())
     raise ContentIdError(
-        "not a SHA-256 content id: expected 64 hex digits, hash://sha256/.., sha256:.., ni:///sha-256;.., a raw CIDv1 or sha256-.."
+        "not a SHA-256 content id: expected 64 hex digits, hash://sha256/.., sha256:.., ni:///sha-256;..,"
+        " a raw CIDv1 or sha256-.."
     )
 
 
