@@ -185,3 +185,56 @@ async def test_policies_that_do_not_accept_are_told_with_their_reason(tmp_path: 
     assert len(notes) == 2
     assert all(note.reasons for note in notes)
     assert nodes[0].computed == 0
+
+
+@pytest.mark.parametrize("sabotaged", [False, True])
+async def test_lost_answers_make_one_job_and_without_derived_ids_several(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sabotaged: bool
+) -> None:
+    """The sabotaged twin gives every submission a new id: the same fault then makes three jobs, which must be seen."""
+    from itertools import count
+
+    from node.access import STAFF
+    from node.services import job_rules
+
+    if sabotaged:
+        numbers = count()
+        monkeypatch.setattr(job_rules, "job_id_of", lambda kid, spec_id: f"{next(numbers):032x}")
+    clock = Clock()
+    node = make_node(tmp_path / "a", clock=clock, port=free_port())
+    node.enrol(RESEARCHER)
+    node.add_sheet("s1", lines=["Martii"])
+    async with serving(node), HttpTransport() as http:
+        transport = FaultyTransport(http)
+        ports = make_ports(transport, RESEARCHER, clock, [node])
+        job = await make_job(make_spec(RESEARCHER, [node.origin]), RESEARCHER, ports, [node.origin])
+        transport.at(node.origin).drop_answers = 2
+        await run(job, ports, save=lambda state: None)
+        jobs = await node.jobs.list_jobs(STAFF)
+    assert job.courses[node.origin].phase == "done"
+    assert (len(jobs) == 1) is not sabotaged
+
+
+@pytest.mark.parametrize("sabotaged", [False, True])
+async def test_a_recorded_request_is_worth_nothing_and_without_nonces_it_would_be(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sabotaged: bool
+) -> None:
+    """A thief who recorded a signed DELETE sends it again; the twin forgets nonces, and the thief gets through."""
+    from federation.transport import OutgoingRequest
+    from node.storage.people import SqliteReplayGuard
+
+    if sabotaged:
+
+        async def forget(self, kid, nonce, expires) -> None:
+            return None
+
+        monkeypatch.setattr(SqliteReplayGuard, "remember", forget)
+    clock = Clock()
+    node = make_node(tmp_path / "a", clock=clock, port=free_port())
+    async with serving(node), HttpTransport() as http:
+        from federation.http_signatures import sign_request
+
+        url = f"{node.origin}/jobs"
+        headers = sign_request(RESEARCHER, method="GET", url=url, now=clock(), nonce="n" * 22)
+        answers = [await http.send(OutgoingRequest(method="GET", url=url, headers=headers)) for _ in range(2)]
+    assert [answer.status for answer in answers] == [200, 200 if sabotaged else 401]

@@ -1,0 +1,269 @@
+"""The researcher's and the curator's commands, against nodes and a registry served in this process."""
+
+import asyncio
+import contextlib
+import csv
+import io
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestServer
+from federation_world import Clock, SmallNode, free_port, make_node, serving
+
+from node.cli.main import run
+from node.registry_app import RegistrySettings, build_registry
+
+
+class RealClock(Clock):
+    def __call__(self) -> datetime:
+        return datetime.now(UTC)
+
+
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("XDG_CONFIG_HOME", "XDG_STATE_HOME", "HOME"):
+        monkeypatch.setenv(name, str(tmp_path / "home"))
+    monkeypatch.delenv("VASCULUM_KEY", raising=False)
+    monkeypatch.delenv("VASCULUM_REGISTRY", raising=False)
+    monkeypatch.setenv("COLUMNS", "200")
+    return tmp_path / "home"
+
+
+class Shell:
+    """Runs commands in a thread, as a process would, and keeps what they print."""
+
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self._capsys = capsys
+
+    async def __call__(self, *arguments: str, code: int = 0) -> str:
+        self._capsys.readouterr()
+        found = await asyncio.to_thread(run, list(arguments))
+        captured = self._capsys.readouterr()
+        self.err = captured.err
+        assert found == code, captured.err
+        return captured.out
+
+
+@pytest.fixture
+def shell(capsys: pytest.CaptureFixture[str]) -> Shell:
+    return Shell(capsys)
+
+
+@contextlib.asynccontextmanager
+async def working(*nodes: SmallNode, wake: asyncio.Event) -> AsyncIterator[None]:
+    async def work() -> None:
+        while True:
+            await wake.wait()
+            wake.clear()
+            for node in nodes:
+                await node.work()
+
+    async with serving(*nodes):
+        task = asyncio.create_task(work())
+        yield
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+@pytest.fixture
+async def world(tmp_path: Path, shell: Shell):
+    """Two herbaria, an insect collection, a closed herbarium, a registry; the researcher is enrolled at all."""
+    wake, clock = asyncio.Event(), RealClock()
+    nodes = [
+        make_node(
+            tmp_path / name, clock=clock, port=free_port(), name=name, seed=seed, wake=wake.set,
+            preset="closed" if name == "Closed" else "open",
+        )
+        for seed, name in enumerate(("Leiden", "Berlin", "Insects", "Closed"), start=1)
+    ]  # fmt: skip
+    document = json.loads(await shell("key", "new", "--json"))
+    from federation.identity import SigningKey
+
+    key = SigningKey.load(Path(document["path"]))
+    for node in nodes:
+        node.enrol(key)
+        node.add_sheet("s1", lines=["HERBARIUM MARTII"], kingdom="Animalia" if node is nodes[2] else "Plantae")
+        node.add_sheet("s2", lines=["=cmd"], kingdom="Animalia" if node is nodes[2] else "Plantae")
+        node.add_sheet("s3", lines=["x"], sensitive=True, kingdom="Animalia" if node is nodes[2] else "Plantae")
+    settings = RegistrySettings(folder=tmp_path / "r", insecure_loopback=True)
+    server = TestServer(build_registry(settings, clock=clock), host="127.0.0.1")
+    async with working(*nodes, wake=wake):
+        await server.start_server()
+        registry = str(server.make_url("")).rstrip("/")
+        from federation.http_transport import HttpTransport
+        from node.services.registry_ping import registry_ping
+
+        async with HttpTransport() as http:
+            for node in nodes:
+                await registry_ping(http, origin=node.origin, registries=[registry])
+        yield nodes, registry, server
+        await server.close()
+
+
+async def test_key_new_and_show(shell: Shell, home: Path) -> None:
+    out = await shell("key", "new")
+    assert "ed25519:" in out
+    assert "secret-ed25519" not in out
+    kid = (await shell("key", "show")).strip()
+    assert kid in out
+    await shell("key", "new", code=2)
+    assert "never overwritten" in shell.err
+    await shell("key", "show", "--key", str(home / "none.key"), code=2)
+    assert "vasculum key new" in shell.err
+
+
+async def test_one_question_from_the_command_line(world, shell: Shell, tmp_path: Path) -> None:
+    nodes, registry, _ = world
+    listed = json.loads(await shell("nodes", "--registry", registry, "--json"))["nodes"]
+    assert sorted(item["name"] for item in listed) == ["Berlin", "Closed", "Insects", "Leiden"]
+    text = await shell("nodes", "--registry", registry)
+    assert "conformance pass" in text
+    assert "refuse: everything else" in text
+    question = ["--registry", registry, "--where", "kingdom=Plantae", "--match", "Martii~1"]
+    await shell("job", "submit", "label-text,barcode", *question, code=2)
+    assert "--yes" in shell.err
+    out = json.loads(await shell("job", "submit", "label-text,barcode", *question, "--yes", "--json"))
+    assert {item["name"] for item in out["answered"]} == {"Leiden", "Berlin"}
+    assert {item["name"]: item["rule"] for item in out["notAsked"]} == {
+        "Insects": "by its summary it holds nothing of kingdom Plantae",
+        "Closed": "its policy takes no jobs",
+    }
+    text_counts = next(item for item in out["totals"] if item["step"] == "label-text/1")
+    assert (text_counts["yes"], text_counts["no"], text_counts["cannotTell"]) == (2, 2, 2)
+    rows = [json.loads(line) for line in (await shell("job", "results", "--format", "ndjson")).splitlines()]
+    assert len(rows) == 12
+    for row in rows:
+        assert row["node"] and row["image"].startswith("hash://sha256/")
+        assert row["pipeline"].startswith("sha256:")
+        assert row["environment"].startswith("sha256:")
+    table = list(csv.DictReader(io.StringIO(await shell("job", "results", "--format", "csv", "--answer", "yes"))))
+    assert {row["text"] for row in table} == {"HERBARIUM MARTII"}
+    assert "HERBARIUM MARTII" in await shell("job", "results", "--answer", "yes")
+    drawn = json.loads(await shell("job", "sample", "-n", "3", "--json"))
+    assert sorted(row["answer"] for row in drawn) == ["cannot tell", "no", "yes"]
+    computed = [node.computed for node in nodes]
+    again = json.loads(await shell("job", "results", "--match", "cmd", "--format", "json"))
+    assert [row["matches"][0]["text"] for row in again["rows"] if row["matches"]] == ["=cmd", "=cmd"]
+    assert [node.computed for node in nodes] == computed
+    assert "'=cmd" in await shell("job", "results", "--format", "csv", "--answer", "yes")
+    kept = json.loads(await shell("job", "list", "--json"))
+    assert len(kept) == 2
+    assert kept[0]["nodes"] == {"done": 2}
+
+
+async def test_no_wait_watch_and_cancel(world, shell: Shell) -> None:
+    nodes, registry, _ = world
+    for node in nodes:
+        node.work = _nothing  # type: ignore[method-assign]
+    question = ["--registry", registry, "--where", "kingdom=Plantae", "--match", "Martii~1", "--yes"]
+    out = json.loads(await shell("job", "submit", "label-text", *question, "--no-wait", "--json"))
+    assert {item["name"] for item in out["working"]} == {"Leiden", "Berlin"}
+    assert "cancelled" in await shell("job", "cancel")
+    out = json.loads(await shell("job", "watch", "--json"))
+    assert {item["name"] for item in out["cancelled"]} == {"Leiden", "Berlin"}
+
+
+async def _nothing(**_: object) -> int:
+    return 0
+
+
+async def test_a_registry_that_is_down_hides_nobody_who_was_seen_before(world, shell: Shell) -> None:
+    _, registry, server = world
+    await shell("nodes", "--registry", registry, "--json")
+    await server.close()
+    out = json.loads(await shell("nodes", "--registry", registry, "--json"))
+    assert len(out["nodes"]) == 4
+    assert "going on with 4 nodes" in out["problems"][0]
+    answer = json.loads(
+        await shell("job", "submit", "barcode", "--registry", registry, "--where", "kingdom=Plantae", "--yes", "--json")
+    )
+    assert {item["name"] for item in answer["answered"]} == {"Leiden", "Berlin"}
+
+
+async def test_a_node_that_is_down_is_reported_and_the_others_answer(world, shell: Shell) -> None:
+    nodes, registry, _ = world
+    await nodes[1].stop()
+    out = json.loads(
+        await shell("job", "submit", "barcode", "--registry", registry, "--where", "kingdom=Plantae", "--yes", "--json")
+    )
+    assert {item["name"] for item in out["answered"]} == {"Leiden"}
+    assert {item["name"] for item in out["failed"]} == {"Berlin"}
+    assert "not reached" in out["failed"][0]["reasons"][0]
+
+
+async def test_a_request_waits_for_the_curator(world, shell: Shell, tmp_path: Path) -> None:
+    nodes, _, _ = world
+    node = nodes[0]
+    folder = str(node.folder)
+    (node.folder / "node.toml").write_text(
+        f'[node]\nname = "Leiden"\npublic_url = "{node.origin}"\n[federation]\ninsecure_loopback = true\n'
+    )
+    stranger = str(tmp_path / "stranger.key")
+    await shell("key", "new", "--key", stranger)
+    question = ["--node", node.origin, "--match", "Martii", "--yes", "--key", stranger, "--purpose", "a thesis"]
+    out = json.loads(await shell("job", "submit", "label-text", *question, "--json"))
+    assert [item["name"] for item in out["held"]] == ["Leiden"]
+    waiting = json.loads(await shell("requests", "list", folder, "--json"))
+    assert len(waiting) == 1
+    assert waiting[0]["purpose"] == "a thesis"
+    assert "a thesis" in await shell("requests", "show", folder, waiting[0]["id"][:8])
+    await shell("requests", "approve", folder, waiting[0]["id"], "--snapshot", "sha256:" + "0" * 64, code=1)
+    assert "something else" in shell.err
+    await shell("requests", "approve", folder, waiting[0]["id"][:8], "--reason", "fine")
+    await node.jobs.poll()
+    out = json.loads(await shell("job", "watch", "--json", "--key", stranger))
+    assert [item["name"] for item in out["answered"]] == ["Leiden"]
+    assert out["answered"][0]["reasons"] == ["approved by the collection: fine"]
+    out = json.loads(
+        await shell("job", "submit", "barcode", "--node", node.origin, "--yes", "--key", stranger, "--json")
+    )
+    waiting = json.loads(await shell("requests", "list", folder, "--json"))
+    await shell("requests", "refuse", folder, waiting[0]["id"], "--reason", "on loan")
+    out = json.loads(await shell("job", "watch", "--json", "--key", stranger))
+    assert out["refused"][0]["reasons"] == ["refused by the collection: on loan"]
+
+
+async def test_enrolment(world, shell: Shell) -> None:
+    nodes, _, _ = world
+    folder = str(nodes[0].folder)
+    (nodes[0].folder / "node.toml").write_text('[node]\nname = "L"\npublic_url = "https://l.example.org"\n')
+    kid = json.loads(await shell("key", "new", "--key", str(nodes[0].folder / "x.key"), "--json"))["kid"]
+    await shell("researchers", "add", folder, "ed25519:short", "--name", "X", code=2)
+    await shell("researchers", "add", folder, kid, "--name", "X\u001b[2J", code=2)
+    await shell("researchers", "add", folder, kid, "--name", "X. Y.")
+    found = json.loads(await shell("researchers", "list", folder, "--json"))
+    assert {item["name"]: item["state"] for item in found}["X. Y."] == "enrolled"
+    await shell("researchers", "revoke", folder, kid)
+    await shell("researchers", "revoke", folder, kid, code=1)
+    assert "revoked" in await shell("researchers", "list", folder)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["nodes"], ["job", "submit", "label-text"], ["job", "submit", "nonsense", "--node", "https://x.example.org"],
+        ["nodes", "--registry", "http://x.example.org"], ["nodes", "--registry", "https://x.example.org/path"],
+        ["job", "submit", "label-text", "--node", "https://x.example.org", "--where", "kindom=Plantae"],
+        ["job", "submit", "quality", "--node", "http://127.0.0.1:9", "--match", "x", "--yes"],
+        ["job", "watch"], ["job", "results", "none"], ["requests", "list", "/nonexistent"],
+        ["registry", "serve", "/nonexistent"],
+    ],
+)  # fmt: skip
+async def test_bad_input_is_one_line(shell: Shell, arguments: list[str]) -> None:
+    await shell("key", "new")
+    code = 1 if "http://127.0.0.1:9" in arguments else 2
+    await shell(*arguments, code=code)
+    assert "Traceback" not in shell.err
+    assert "Error: " in shell.err
+
+
+async def test_registry_init(shell: Shell, tmp_path: Path) -> None:
+    folder = str(tmp_path / "index")
+    await shell("registry", "init", folder, "--name", "R", "--insecure-loopback")
+    await shell("registry", "init", folder, code=2)
+    await shell("registry", "init", str(tmp_path / "o"), "--host", "0.0.0.0", "--insecure-loopback", code=2)
+    assert not (tmp_path / "o" / "registry.toml").exists()
