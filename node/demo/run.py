@@ -21,11 +21,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from linkeddata.file_match import is_image_name
 from node.demo import collections
 from node.demo.leaks import LeakFinder
 from node.demo.relay import Relay
 from node.demo.truth import Score, Truth, drawn_truth, real_truth, score
+from node.storage.db import connect
 
 SEED: Final = 20261124
 READY_TIMEOUT_S: Final = 240.0
@@ -108,9 +108,8 @@ class Demo:
         await asyncio.gather(*(self._serve(node) for node in self._nodes))
         await self._wait_for_registry()
         answer = await self._ask(key)
-        images = sorted(path for node in self._nodes for path in node.archive.rglob("*") if is_image_name(path.name))
-        names = {node.name: {path.name for path in images if path.is_relative_to(node.archive)} for node in self._nodes}
-        result = await self._result(answer, sum(len(found) for found in names.values()))
+        images = self._images()
+        result = await self._result(answer, len(images))
         self._relay.stop_capturing()
         finder = await asyncio.to_thread(LeakFinder.of_files, images)
         result.image_bytes_left = await asyncio.to_thread(self._relay.count_leaks, finder)
@@ -242,6 +241,7 @@ class Demo:
                         "node": row["node"], "specimen": row["specimen"], "image": row["image"],
                         "text": best.get("text", ""), "score": best.get("score", ""),
                         "file": files.get(row["medium"], ""),
+                        "boxes": [tuple(item["box"]) for item in row["matches"]],
                     }
                 )  # fmt: skip
         codes: list[dict[str, Any]] = []
@@ -263,14 +263,24 @@ class Demo:
         return DemoResult(
             nodes=len(self._nodes), images=images, units_done=len(rows) - failed, units_failed=failed,
             annotations=await self._count_annotations(), matches=matches,
-            score=score(truth, [match["file"] for match in matches]), codes=codes, codes_known=known,
+            score=score(truth, {match["file"]: match["boxes"] for match in matches}), codes=codes, codes_known=known,
             codes_found=right, counts=list(answer.get("counts", [])),
         )  # fmt: skip
 
+    def _images(self) -> list[Path]:
+        """Every image file that a node holds."""
+        found: list[Path] = []
+        for node in self._nodes:
+            conn = connect(node.folder / "data" / "node.sqlite", read_only=True)
+            try:
+                rows = conn.execute("SELECT locator FROM medium WHERE image IS NOT NULL").fetchall()
+            finally:
+                conn.close()
+            found.extend(node.archive / row["locator"] for row in rows)
+        return sorted(found)
+
     async def _file_names(self, rows: list[dict[str, Any]]) -> dict[str, str]:
         """Medium -> file name, from the institutions' own databases (the demo owns them; results do not name files)."""
-        from node.storage.db import connect
-
         names: dict[str, str] = {}
         for node in self._nodes:
             conn = connect(node.folder / "data" / "node.sqlite", read_only=True)
@@ -282,8 +292,6 @@ class Demo:
         return {row["medium"]: names.get(row["medium"], "") for row in rows}
 
     async def _count_annotations(self) -> int:
-        from node.storage.db import connect
-
         total = 0
         for node in self._nodes:
             conn = connect(node.folder / "data" / "node.sqlite", read_only=True)

@@ -4,8 +4,8 @@ import csv
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -21,6 +21,8 @@ class Truth:
     question: str
     carries: Mapping[str, bool | None]
     codes: Mapping[str, frozenset[str]]
+    blocks: Mapping[str, tuple[tuple[int, int, int, int], ...]] = field(default_factory=dict)
+    """Boxes x, y, w, h of the transcribed label blocks of an image; none: the whole image is known."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,10 +62,19 @@ def real_truth(folder: Path) -> Truth:
         ]
         hit = bool(match_lines(query, lines))
         carries[row["file"]] = bool(carries.get(row["file"])) or hit
+    blocks: dict[str, list[tuple[int, int, int, int]]] = {}
+    for row in labels:
+        x, y, width, height = (int(float(row[name])) for name in ("x", "y", "w", "h"))
+        blocks.setdefault(row["file"], []).append((x, y, width, height))
     codes: dict[str, set[str]] = {}
     for row in _rows(folder / "barcodes.tsv"):
         codes.setdefault(row["file"], set()).add(row["payload"])
-    return Truth(question=question, carries=carries, codes={name: frozenset(found) for name, found in codes.items()})
+    return Truth(
+        question=question,
+        carries=carries,
+        codes={name: frozenset(found) for name, found in codes.items()},
+        blocks={name: tuple(found) for name, found in blocks.items()},
+    )
 
 
 def choose_term(labels: Iterable[Mapping[str, str]]) -> str:
@@ -82,16 +93,35 @@ def choose_term(labels: Iterable[Mapping[str, str]]) -> str:
     return min(word for word, count in counts.items() if count == best)
 
 
-def score(truth: Truth, said_yes: Iterable[str]) -> Score:
-    """Compares the files that the answer names with the truth; files of unknown truth are only listed."""
+def score(truth: Truth, said_yes: Mapping[str, Sequence[tuple[int, int, int, int]]]) -> Score:
+    """Compares the files that the answer names, with the boxes of their matches, with the truth.
+
+    A match that lies outside every transcribed block of its image, and an image nobody transcribed, cannot be judged:
+    they are listed, and count neither as right nor as wrong.
+    """
     named = set(said_yes)
     right = {name for name, carries in truth.carries.items() if carries}
-    wrong = {name for name, carries in truth.carries.items() if carries is False}
+    wrong = {
+        name
+        for name in named - right
+        if truth.carries.get(name) is False and _touches(said_yes[name], truth.blocks.get(name, ()))
+    }
     return Score(
         found=tuple(sorted(named & right)),
         missed=tuple(sorted(right - named)),
-        false=tuple(sorted(named & wrong)),
+        false=tuple(sorted(wrong)),
         unjudged=tuple(sorted(named - right - wrong)),
+    )
+
+
+def _touches(boxes: Sequence[tuple[int, int, int, int]], blocks: Sequence[tuple[int, int, int, int]]) -> bool:
+    """Whether a match lies in a transcribed block; without blocks the whole image is transcribed."""
+    if not blocks:
+        return True
+    return any(
+        min(x + w, bx + bw) > max(x, bx) and min(y + h, by + bh) > max(y, by)
+        for x, y, w, h in boxes
+        for bx, by, bw, bh in blocks
     )
 
 

@@ -1,7 +1,8 @@
 """``barcode/1``: machine-readable codes, read by zxing-cpp and, where libzbar is there, by a second reader.
 
-On a miss the image is tried once more at twice its size (small Data Matrix codes need it), in tiles so that large
-sheets stay within memory. The second reader is restricted to the symbologies in which it makes no false finds
+On a miss the image is tried again at one and a half and at twice its size (small Data Matrix codes need it), in
+tiles so that large sheets stay within memory.
+The second reader is restricted to the symbologies in which it makes no false finds
 (pyzbar reports Interleaved-2-of-5 in the veins of leaves).
 """
 
@@ -34,6 +35,8 @@ LINEAR_MIN_CHARS: Final = 4
 """A linear code with fewer characters is a ruler that looks like one."""
 DOUBLED_MAX_PX: Final = 40_000_000
 """Images up to this size are doubled whole on a miss; larger ones in tiles of this size."""
+SCALES: Final = (1.5, 2.0)
+"""Tried when no matrix code was found: which one works depends on how the code's modules fall on the pixels."""
 TILE_PX: Final = 3000
 OVERLAP_PX: Final = 600
 
@@ -48,7 +51,7 @@ class Barcode:
             name="barcode",
             version="1.0.0",
             title="Barcodes",
-            description="Codes read by zxing-cpp, doubled on a miss, and by zbar as a second reader",
+            description="Codes read by zxing-cpp, enlarged on a miss, and by zbar as a second reader",
             runtime="builtin",
             libraries=pinned("zxing-cpp", "pyzbar", "opencv-python-headless", "numpy", "pillow"),
             tolerance="0",
@@ -86,9 +89,10 @@ class Barcode:
                 found.setdefault((code["symbology"], code["payload"]), code)
         if not any(code["symbology"] in ("DataMatrix", "QRCode") for code in found.values()):
             for x, y, tile in _tiles(grey):
-                doubled = cv2.resize(tile, None, fx=2, fy=2, interpolation=cv2.INTER_CUBIC)
-                for code in self._read_zxing(doubled, x, y, 2.0):
-                    found.setdefault((code["symbology"], code["payload"]), code)
+                for scale in SCALES:
+                    larger = cv2.resize(tile, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
+                    for code in self._read_zxing(larger, x, y, scale):
+                        found.setdefault((code["symbology"], code["payload"]), code)
         codes = [_inside(code, width, height) for code in found.values()][:MAX_CODES]
         doubts: list[Json] = []
         if not codes and _is_blurred(grey):
