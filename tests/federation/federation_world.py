@@ -1,5 +1,6 @@
 """A small federation in one process: nodes served on loopback, and faults that can be switched."""
 
+import asyncio
 import contextlib
 import json
 import secrets
@@ -306,14 +307,22 @@ class FaultyTransport:
         return answer if faults.change is None else faults.change(request, answer)
 
 
-def make_ports(transport: Transport, key: SigningKey, clock: Clock, nodes: Sequence[SmallNode] = ()) -> ClientPorts:
-    """Ports of a researcher; waiting lets the nodes work and time go by."""
+def make_ports(
+    transport: Transport,
+    key: SigningKey,
+    clock: Clock,
+    nodes: Sequence[SmallNode] = (),
+    lock: asyncio.Lock | None = None,
+) -> ClientPorts:
+    """Ports of a researcher; waiting lets the nodes work and time go by. Whoever holds ``lock`` may replace nodes."""
+    turn = lock or asyncio.Lock()
 
     async def sleep(seconds: float) -> None:
         clock.forward(seconds)
-        for node in nodes:
-            await node.jobs.poll()
-            await node.work()
+        async with turn:
+            for node in nodes:
+                await node.jobs.poll()
+                await node.work()
 
     return ClientPorts(
         transport=transport,

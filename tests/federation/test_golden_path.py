@@ -1,5 +1,6 @@
 """One question to two nodes and back, over real HTTP on loopback, with faults switched on one after another."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -92,7 +93,8 @@ async def test_lost_answers_and_a_restart_in_the_middle_lose_and_repeat_nothing(
         await nodes[1].serve()
         transport = FaultyTransport(http)
         alive = list(nodes)
-        ports = make_ports(transport, RESEARCHER, clock, alive)
+        lock = asyncio.Lock()
+        ports = make_ports(transport, RESEARCHER, clock, alive, lock)
         spec = make_spec(RESEARCHER, [node.origin for node in nodes])
         job = await make_job(spec, RESEARCHER, ports, spec.audience)
         transport.at(nodes[0].origin).drop_answers = 2
@@ -105,12 +107,13 @@ async def test_lost_answers_and_a_restart_in_the_middle_lose_and_repeat_nothing(
             restarted = True
 
             async def again() -> None:
-                await alive[1].stop()
-                alive[1].database.close()
-                transport.at(nodes[1].origin).drop_answers = 1
-                alive[1] = make_node(tmp_path / "b", clock=clock, port=port, name="B", seed=2)
-                alive[1].texts = nodes[1].texts
-                await alive[1].serve()
+                async with lock:
+                    await alive[1].stop()
+                    alive[1].database.close()
+                    transport.at(nodes[1].origin).drop_answers = 1
+                    alive[1] = make_node(tmp_path / "b", clock=clock, port=port, name="B", seed=2)
+                    alive[1].texts = nodes[1].texts
+                    await alive[1].serve()
 
             return again()
 
