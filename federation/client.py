@@ -46,13 +46,13 @@ from federation.http_signatures import sign_request
 from federation.identity import KeyRing, SigningKey
 from federation.plain_text import has_control, without_control
 from federation.registry import ListedNode, parse_node_list
-from federation.status import parse_status
+from federation.status import JobStatus, parse_status
 from federation.transport import Answer, OutgoingRequest, Transport
 from linkeddata.descriptor import MAX_BYTES as MAX_DESCRIPTOR_BYTES
-from linkeddata.envelope import RESULT_PAGE, Envelope, open_envelope, parse_envelope
+from linkeddata.envelope import JOB_SPEC, RESULT_PAGE, Envelope, open_envelope, parse_envelope
 from linkeddata.errors import DocumentError
-from linkeddata.job import GRANULARITIES, JobSpec, ResultPage, ResultRow, parse_result_page
-from linkeddata.json_strict import as_object, get_object, get_str, get_strings, parse_json
+from linkeddata.job import GRANULARITIES, JobSpec, ResultPage, ResultRow, parse_job_spec, parse_result_page
+from linkeddata.json_strict import as_object, get_list, get_object, get_str, get_strings, parse_json
 
 DESCRIPTOR_PATH: Final = "/.well-known/vasculum/node.json"
 MAX_LIST_BYTES: Final = 64 * 1024 * 1024
@@ -140,6 +140,34 @@ async def count_media(ports: ClientPorts, origin: str, selection: Mapping[str, S
         return None
     total = document.get("total", document.get("count"))
     return total if answer.status == 200 and isinstance(total, int) and not isinstance(total, bool) else None
+
+
+async def recover_jobs(ports: ClientPorts, origin: str) -> list[tuple[JobStatus, Envelope, JobSpec]]:
+    """The jobs of this key that a node knows, each with its specification, checked against our own signature.
+
+    Raises:
+        TransportError: the node cannot be reached.
+        AnswerRefused, DocumentError: what it answers cannot be believed.
+    """
+    answer = await _signed(ports, "GET", f"{origin}/jobs?limit=1000")
+    if answer.status != 200:
+        raise TransportError(f"the node answered {answer.status} when asked for jobs")
+    document = as_object(parse_json(answer.body, max_bytes=MAX_PAGE_BYTES), "a job list")
+    found: list[tuple[JobStatus, Envelope, JobSpec]] = []
+    for item in get_list(document, "jobs", max_items=1000):
+        status = parse_status(item)
+        if not _is_plain_id(status.job_id) or has_control(item):
+            raise AnswerRefused("a status that cannot be believed")
+        answer = await _signed(ports, "GET", f"{origin}/jobs/{status.job_id}/specification")
+        if answer.status != 200:
+            continue
+        envelope = parse_envelope(answer.body, max_bytes=MAX_PAGE_BYTES)
+        verified = open_envelope(envelope, payload_type=JOB_SPEC, verifier=KeyRing.of([ports.key.kid]))
+        spec = parse_job_spec(verified.value)
+        if spec.id != status.job_spec or origin not in spec.audience:
+            raise AnswerRefused("the specification of another job")
+        found.append((status, envelope, spec))
+    return found
 
 
 # ---------------------------------------------------------------------- the job
@@ -355,13 +383,17 @@ def _status_event(answer: Answer, spec: JobSpec, job_id: str | None) -> Event:
         raise AnswerRefused("a status with control characters")
     if status.job_spec != spec.id or (job_id is not None and status.job_id != job_id):
         raise AnswerRefused("the status of another job")
-    if not all(char.isascii() and (char.isalnum() or char in "-_.") for char in status.job_id) or not status.job_id:
+    if not _is_plain_id(status.job_id):
         raise AnswerRefused("a job id that cannot be part of an address")
     if {step.counts.step for step in status.steps} - {step.output for step in spec.steps}:
         raise AnswerRefused("a status with steps that were not asked for")
     if spec.first is not None and status.images > spec.first:
         raise AnswerRefused("more images than were asked for")
     return StatusSeen(status=status)
+
+
+def _is_plain_id(text: str) -> bool:
+    return bool(text) and all(char.isascii() and (char.isalnum() or char in "-_") for char in text)
 
 
 def _later(answer: Answer) -> NotReached:

@@ -30,8 +30,9 @@ from linkeddata.times import format_time
 from node.cli import job_output
 from node.cli.errors import CommandFailed, UserError
 from node.cli.job_plan import Plan, outputs_of, plan_nodes
+from node.cli.job_recover import rebuild_handles
 from node.cli.key import KEY_OPTION
-from node.cli.nodes import NODE_OPTION, REGISTRY_OPTION
+from node.cli.nodes import NODE_OPTION, REGISTRY_OPTION, look
 from node.cli.research import check_address, load_key, make_ports, state_folder
 
 LIFETIME = timedelta(days=14)
@@ -280,6 +281,38 @@ def _ask_again(found: Handle, path: Path, match: str, key: SigningKey) -> tuple[
     click.echo(f"handle: {new_path}", err=True)
     _follow(again, new_path, key)
     return again, new_path
+
+
+@job.command(epilog="Example: vasculum job recover --registry https://registry.example.org")
+@REGISTRY_OPTION
+@NODE_OPTION
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@KEY_OPTION
+def recover(registries: tuple[str, ...], origins: tuple[str, ...], as_json: bool, key_path: Path | None) -> None:
+    """Rebuild lost handles: every node is asked for the jobs of your key."""
+    key = load_key(key_path)
+    finding = look(registries, origins)
+
+    async def run() -> tuple[list[Handle], list[str]]:
+        async with HttpTransport() as transport:
+            return await rebuild_handles(make_ports(transport, key, tuple(finding.nodes)), finding)
+
+    handles, problems = asyncio.run(run())
+    lines: list[dict[str, Any]] = []
+    for found in handles:
+        spec = found.job.spec
+        path = state_folder() / "jobs" / f"{spec.issued:%Y%m%d-%H%M%S}-{spec.id[9:17]}.json"
+        is_new = not path.exists()
+        if is_new:
+            _save(found, path)
+        lines.append({"handle": path.stem, "path": str(path), "nodes": list(found.job.courses), "isNew": is_new})
+    if as_json:
+        click.echo(json.dumps({"jobs": lines, "problems": [*finding.problems, *problems]}, ensure_ascii=False))
+        return
+    for line in lines:
+        click.echo(f"{line['handle']}  {len(line['nodes'])} nodes  {'rebuilt' if line['isNew'] else 'was there'}")
+    for problem in (*finding.problems, *problems):
+        click.echo(f"note: {problem}", err=True)
 
 
 @job.command("list", epilog="Example: vasculum job list --json")

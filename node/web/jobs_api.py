@@ -47,6 +47,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/jobs/{job}", _guarded(job_status)),
         web.delete("/jobs/{job}", _guarded(dismiss)),
         web.get("/jobs/{job}/results", _guarded(results)),
+        web.get("/jobs/{job}/specification", _guarded(specification)),
     ]
 
 
@@ -186,6 +187,13 @@ async def results(request: web.Request) -> web.Response:
     if job.response == "raw":
         return _private(page.to_json())
     return _private({"page": {"value": page.to_json(), "mediaType": _ENVELOPE_TYPE}})
+
+
+async def specification(request: web.Request) -> web.Response:
+    """``GET /jobs/{id}/specification``: the signed JobSpec as it came, so that a lost handle can be rebuilt."""
+    viewer = await viewer_of(request)
+    job = await request.app[JOBS].job(request.match_info["job"], viewer)
+    return _no_job() if job is None else _private(parse_json(job.envelope, max_bytes=2 * MAX_SPEC_BYTES))
 
 
 # ---------------------------------------------------------------------- helpers

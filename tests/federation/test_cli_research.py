@@ -171,6 +171,20 @@ async def _nothing(**_: object) -> int:
     return 0
 
 
+async def test_lost_handles_are_rebuilt_from_the_key(world, shell: Shell, home: Path) -> None:
+    _, registry, _ = world
+    question = ["--registry", registry, "--where", "kingdom=Plantae", "--match", "Martii~1", "--yes", "--json"]
+    first = json.loads(await shell("job", "submit", "label-text", *question))
+    await asyncio.to_thread(Path(first["handle"]).unlink)
+    await shell("job", "results", code=2)
+    found = json.loads(await shell("job", "recover", "--registry", registry, "--json"))
+    assert [item["isNew"] for item in found["jobs"]] == [True]
+    again = json.loads(await shell("job", "watch", "--json"))
+    assert again["rows"] == first["rows"]
+    found = json.loads(await shell("job", "recover", "--registry", registry, "--json"))
+    assert [item["isNew"] for item in found["jobs"]] == [False]
+
+
 async def test_a_registry_that_is_down_hides_nobody_who_was_seen_before(world, shell: Shell) -> None:
     _, registry, server = world
     await shell("nodes", "--registry", registry, "--json")

@@ -94,7 +94,8 @@ async def test_raw_is_the_envelope_itself(api: Caller) -> None:
 async def test_what_is_not_yours_is_answered_like_what_never_was(api: Caller) -> None:
     _, document, _, _ = await api.submit()
     mine, none = f"/jobs/{document['jobID']}", "/jobs/" + "0" * 32
-    for method, suffix in (("GET", ""), ("GET", "/results"), ("DELETE", "")):
+    assert (await api.send("GET", f"{mine}/specification"))[1]["payloadType"].endswith("job-spec+json")
+    for method, suffix in (("GET", ""), ("GET", "/results"), ("GET", "/specification"), ("DELETE", "")):
         for key in (OTHER, None):
             theirs = await api.send(method, mine + suffix, key=key)
             absent = await api.send(method, none + suffix, key=key)
