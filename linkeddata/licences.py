@@ -76,10 +76,9 @@ def normalise_licence(verbatim: str | None) -> Licence:
 def _known(verbatim: str, squeezed: str, version: str | None) -> Licence | None:
     for label, base, default, pattern in TABLE:
         if re.fullmatch(pattern, squeezed):
-            number = version if version and label.startswith("CC BY") else default
-            return Licence(
-                verbatim=verbatim, uri=f"{base}{number}/", label=f"{label} {number}", access=AccessClass.OPEN
-            )
+            number = (version or "") if label.startswith("CC BY") else default
+            uri = f"{base}{number}/" if number else base
+            return Licence(verbatim=verbatim, uri=uri, label=f"{label} {number}".strip(), access=AccessClass.OPEN)
     return None
 
 

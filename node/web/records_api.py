@@ -309,7 +309,7 @@ def sections_of(body: dict[str, Any]) -> list[tuple[str, list[tuple[str, str]]]]
             for key, value in item.items():
                 if isinstance(value, str | int) and not isinstance(value, bool):
                     flat.setdefault(key, str(value))
-                elif key not in ("@context", "vasculum:verbatim"):
+                elif key not in ("@context", "vasculum:verbatim", "ods:hasIdentifiers", "ods:hasEntityRelationships"):
                     pending.append(value)
         elif isinstance(item, list):
             pending.extend(item)

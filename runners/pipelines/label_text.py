@@ -171,7 +171,16 @@ def _box(corners: Any, scale: float, width: int, height: int) -> tuple[int, int,
 
 
 def _reading_order(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(lines, key=lambda line: (line["box"][1] // max(8, line["box"][3]), line["box"][0]))
+    """Rows from top to bottom, within a row from left to right; a row is what shares half of its height."""
+    rows: list[list[dict[str, Any]]] = []
+    for line in sorted(lines, key=lambda item: item["box"][1] + item["box"][3] / 2):
+        middle = line["box"][1] + line["box"][3] / 2
+        last = rows[-1][-1]["box"] if rows else None
+        if last is not None and abs(middle - (last[1] + last[3] / 2)) < 0.5 * min(last[3], line["box"][3]):
+            rows[-1].append(line)
+        else:
+            rows.append([line])
+    return [line for row in rows for line in sorted(row, key=lambda item: item["box"][0])]
 
 
 def _within(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
