@@ -14,8 +14,8 @@ from linkeddata.context import PREFIXES
 from linkeddata.errors import DocumentError
 from linkeddata.json_strict import Json
 
-FORMATS: Final[dict[str, str]] = {"turtle": "turtle", "ntriples": "nt", "nquads": "nquads", "rdfxml": "pretty-xml"}
-"""Our name -> rdflib's name."""
+FORMATS: Final[dict[str, str]] = {"turtle": "turtle", "ntriples": "nt", "nquads": "nt", "rdfxml": "pretty-xml"}
+"""Our name -> rdflib's name. Everything is in the default graph, where N-Quads and N-Triples are the same."""
 
 
 def to_quads(document: Json) -> str:
@@ -46,11 +46,6 @@ def to_graph(documents: Iterable[Json]) -> rdflib.Graph:
 def serialise(documents: Iterable[Json], form: str) -> str:
     """Documents in one of ``FORMATS``."""
     graph = to_graph(documents)
-    if form == "nquads":
-        dataset = rdflib.Dataset()
-        for triple in graph:
-            dataset.add(triple)
-        return str(dataset.serialize(format="nquads"))
     return str(graph.serialize(format=FORMATS[form]))
 
 
