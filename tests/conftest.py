@@ -68,7 +68,9 @@ def write_archive(
     for number, row in enumerate(rows):
         core.append("\t".join(row.get(term, "") for term in OCCURRENCE_TERMS))
         for path in filter(None, row.get("image", "").split("|")):
-            media.append("\t".join((row["occurrenceID"], "StillImage", "image/jpeg", path, row.get("licence", licence))))
+            media.append(
+                "\t".join((row["occurrenceID"], "StillImage", "image/jpeg", path, row.get("licence", licence)))
+            )
             target = folder / path
             if not target.exists() and not path.startswith("http") and images is not None:
                 target.write_bytes(images(number))
@@ -114,7 +116,9 @@ def make_node(tmp_path: Path) -> Iterator[Callable[..., NodeFolder]]:
         folder = tmp_path / name
         create_node(
             folder,
-            NewNode(name="Test node", public_url=origin, insecure_loopback=True, policy=policy, contact="ask@x.example"),  # type: ignore[arg-type]
+            NewNode(
+                name="Test node", public_url=origin, insecure_loopback=True, policy=policy, contact="ask@x.example"
+            ),  # type: ignore[arg-type]
             now=NOW,
         )
         if settings:
@@ -136,5 +140,8 @@ def run_python(code: str, *arguments: str, **options: object) -> subprocess.Pope
     """A child interpreter with this checkout on its path."""
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", code, *arguments], stdout=subprocess.PIPE, env=environment, **options  # type: ignore[call-overload]
+        [sys.executable, "-P", "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        env=environment,
+        **options,  # type: ignore[call-overload]
     )

@@ -18,8 +18,8 @@ from node.services.job_rules import policy_from
 from node.storage.records import last_seq
 from node.web.keys import CLOCK, DATABASE, ENVIRONMENT, SETTINGS
 from node.web.negotiate import JSON_LD, wants_html
-from node.web.session import COOKIE, SESSION_LIFETIME, Session, comes_from_here, read_form, redeem_token
-from node.web.viewer import viewer_of
+from node.web.session import COOKIE, SESSION_LIFETIME, comes_from_here, read_form, redeem_token
+from node.web.viewer import session_of, viewer_of
 
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
@@ -62,7 +62,7 @@ def make_environment() -> jinja2.Environment:
 
 def render(request: web.Request, template: str, context: Mapping[str, Any], *, status: int = 200) -> web.Response:
     """A page."""
-    settings, session = request.app[SETTINGS], request.get("session")
+    settings, session = request.app[SETTINGS], session_of(request)
     text = (
         request.app[ENVIRONMENT]
         .get_template(template)
@@ -72,7 +72,7 @@ def render(request: web.Request, template: str, context: Mapping[str, Any], *, s
             contact=settings.node.contact,
             is_loopback=settings.federation.insecure_loopback,
             viewer=viewer_of(request),
-            csrf=session.csrf if isinstance(session, Session) else "",
+            csrf=session.csrf if session is not None else "",
             here=request.path,
             **context,
         )
@@ -201,8 +201,8 @@ async def login(request: web.Request) -> web.StreamResponse:
 async def logout(request: web.Request) -> web.StreamResponse:
     """Ends the session."""
     await read_form(request)
-    session = request.get("session")
-    if isinstance(session, Session):
+    session = session_of(request)
+    if session is not None:
         digest = session.digest
         await request.app[DATABASE].write(
             lambda conn: conn.execute("DELETE FROM staff_session WHERE digest = ?", (digest,)).rowcount

@@ -12,7 +12,6 @@ import hmac
 import secrets
 import sqlite3
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -22,21 +21,13 @@ from linkeddata.times import format_time
 from node.access import STAFF
 from node.web.keys import CLOCK, DATABASE, SETTINGS
 from node.web.problem import Problem
-from node.web.viewer import KEY
+from node.web.viewer import SESSION, VIEWER, Session, session_of
 
 COOKIE: Final = "vasculum_staff"
 TOKEN_LIFETIME: Final = timedelta(minutes=10)
 SESSION_LIFETIME: Final = timedelta(hours=12)
 MAX_FORM_BYTES: Final = 4096
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Session:
-    """A staff session of this request."""
-
-    digest: str
-    csrf: str
 
 
 def make_token(conn: sqlite3.Connection, *, now: datetime) -> str:
@@ -82,8 +73,8 @@ async def session_middleware(request: web.Request, handler: Handler) -> web.Stre
         if row is not None:
             if request.method not in ("GET", "HEAD") and not comes_from_here(request):
                 raise Problem(403, "cross-site", "Refused", "This request does not come from a page of this node.")
-            request[KEY] = STAFF
-            request["session"] = Session(digest=digest, csrf=row["csrf"])
+            request[VIEWER] = STAFF
+            request[SESSION] = Session(digest=digest, csrf=row["csrf"])
     return await handler(request)
 
 
@@ -106,8 +97,8 @@ async def read_form(request: web.Request) -> dict[str, str]:
         raise Problem(413, "too-large", "Too large", f"A form has at most {MAX_FORM_BYTES} bytes.")
     posted = await request.post()
     form = {str(key): str(value) for key, value in posted.items() if isinstance(value, str)}
-    session = request.get("session")
-    if isinstance(session, Session) and not hmac.compare_digest(form.get("csrf", ""), session.csrf):
+    session = session_of(request)
+    if session is not None and not hmac.compare_digest(form.get("csrf", ""), session.csrf):
         raise Problem(403, "cross-site", "Refused", "The form is too old: load the page again.")
     return form
 

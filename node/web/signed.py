@@ -13,6 +13,7 @@ from federation.http_signatures import ReplayGuard, is_signed, verify_request
 from node.access import ANONYMOUS, Viewer
 from node.storage.people import SqliteReplayGuard
 from node.web.keys import CLOCK, DATABASE, SETTINGS
+from node.web.viewer import VIEWER
 
 
 async def signed_by(request: web.Request, body: bytes) -> str | None:
@@ -43,7 +44,7 @@ async def viewer_of(request: web.Request, body: bytes = b"") -> Viewer:
     kid = await signed_by(request, body)
     if kid is not None:
         return Viewer(kid=kid)
-    found = request.get("viewer")
+    found = request.get(VIEWER)
     return found if isinstance(found, Viewer) else ANONYMOUS
 
 

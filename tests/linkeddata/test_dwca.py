@@ -94,8 +94,12 @@ def test_the_same_image_by_three_ways_is_one_medium(tmp_path: Path) -> None:
     )
     more = extension.format(
         kind="http://rs.gbif.org/terms/1.0/Multimedia", file="m.txt", term="http://purl.org/dc/terms/identifier"
-    ) + extension.format(kind="http://rs.tdwg.org/ac/terms/Multimedia", file="n.txt", term="http://rs.tdwg.org/ac/terms/accessURI")
-    folder = archive(tmp_path / "a", b"1\ta\tb\thttps://x.example/1.jpg|https://x.example/2.jpg\n", fields=fields, more=more)
+    ) + extension.format(
+        kind="http://rs.tdwg.org/ac/terms/Multimedia", file="n.txt", term="http://rs.tdwg.org/ac/terms/accessURI"
+    )
+    folder = archive(
+        tmp_path / "a", b"1\ta\tb\thttps://x.example/1.jpg|https://x.example/2.jpg\n", fields=fields, more=more
+    )
     (folder / "m.txt").write_bytes(b"1\thttp://x.example/1.jpg\n9\thttp://x.example/orphan.jpg\n")
     (folder / "n.txt").write_bytes(b"1\thttps://x.example/1.jpg\n")
     with open_archive(folder) as opened:
@@ -105,7 +109,11 @@ def test_the_same_image_by_three_ways_is_one_medium(tmp_path: Path) -> None:
 
 
 def test_lists_of_associated_media() -> None:
-    assert split_associated_media("https://a/1,2.jpg; https://b/3.jpg|c.jpg") == ["https://a/1,2.jpg", "https://b/3.jpg", "c.jpg"]
+    assert split_associated_media("https://a/1,2.jpg; https://b/3.jpg|c.jpg") == [
+        "https://a/1,2.jpg",
+        "https://b/3.jpg",
+        "c.jpg",
+    ]
     assert split_associated_media(" ") == []
 
 
@@ -156,7 +164,9 @@ def hostile(tmp_path: Path, kind: str) -> Path:
     if kind == "event":
         return zipped(path, {**good, "meta.xml": good["meta.xml"].replace(b"terms/Occurrence", b"terms/Event")})
     if kind == "encoding":
-        return zipped(path, {**good, "meta.xml": META.format(form=TABS + ' encoding="klingon"', fields=FIELDS, more="").encode()})
+        return zipped(
+            path, {**good, "meta.xml": META.format(form=TABS + ' encoding="klingon"', fields=FIELDS, more="").encode()}
+        )
     if kind == "escape-name":
         return zipped(path, {**good, "meta.xml": good["meta.xml"].replace(b"o.txt", b"../o.txt")})
     if kind == "twice":
@@ -204,7 +214,9 @@ def test_a_link_in_a_folder_that_leads_out_is_refused(tmp_path: Path) -> None:
         read(folder)
 
 
-@pytest.mark.parametrize("data", [b"", b"<a/>", b"<archive/>", b"<archive><core/><core/></archive>", b"\x00" * 50, b"x" * 2_000_000])
+@pytest.mark.parametrize(
+    "data", [b"", b"<a/>", b"<archive/>", b"<archive><core/><core/></archive>", b"\x00" * 50, b"x" * 2_000_000]
+)
 def test_a_meta_xml_that_is_none_is_refused(data: bytes) -> None:
     with pytest.raises(DwcaError):
         parse_meta(data)
@@ -236,5 +248,7 @@ def test_every_real_and_broken_archive_gives_a_count_or_one_clear_line(shared_da
         try:
             found[path.stem] = len(read(path)[0])
         except DwcaError as error:
-            found[path.stem] = next((text for text in ("the core is Taxon", "exactly one table") if text in str(error)), str(error))
+            found[path.stem] = next(
+                (text for text in ("the core is Taxon", "exactly one table") if text in str(error)), str(error)
+            )
     assert found == EXPECTED

@@ -60,13 +60,16 @@ ROW = st.builds(
     IncomingRow, key=st.sampled_from("abcdef"), digest=st.sampled_from("12"), twin=st.sampled_from(["", "x", "y", "z"])
 )
 KNOWN = st.dictionaries(
-    st.sampled_from("abcdef"), st.builds(KnownRow, digest=st.sampled_from("12"), twin=st.sampled_from(["", "x", "y", "z"]))
+    st.sampled_from("abcdef"),
+    st.builds(KnownRow, digest=st.sampled_from("12"), twin=st.sampled_from(["", "x", "y", "z"])),
 )
 
 
 @settings(max_examples=200, deadline=None)
 @given(KNOWN, st.lists(ROW, max_size=8))
-def test_every_row_and_every_known_key_is_in_the_plan_once(before: dict[str, KnownRow], rows: list[IncomingRow]) -> None:
+def test_every_row_and_every_known_key_is_in_the_plan_once(
+    before: dict[str, KnownRow], rows: list[IncomingRow]
+) -> None:
     plan = make_plan(before, rows, ends_early=False)
     now = [*plan.new, *plan.changed, *plan.unchanged, *plan.rekeyed]
     assert sorted(now) == sorted({row.key for row in rows})
@@ -96,13 +99,18 @@ NAMES = frozenset({"images/a.jpg", "scans/7/b.tif", "x y.jpg"})
 )
 def test_a_media_row_finds_its_file_or_its_address_or_nothing(locator: str, number: str, expected: FileMatch) -> None:
     rules = compile_rules(
-        [("identifier", r"https://img\.example/(\d)/(?P<name>\w+)", "scans/{1}/{name}.tif"), ("catalogNumber", "CAT-(.)$", "images/{1}.jpg")]
+        [
+            ("identifier", r"https://img\.example/(\d)/(?P<name>\w+)", "scans/{1}/{name}.tif"),
+            ("catalogNumber", "CAT-(.)$", "images/{1}.jpg"),
+        ]
     )
     assert match_file(locator, number, rules=rules, names=NAMES) == expected
 
 
 def test_templates_cannot_reach_into_objects_or_out_of_the_folder() -> None:
-    rules = compile_rules([("identifier", "(.+)", "{0.__class__}"), ("identifier", "(.+)", "../{1}"), ("identifier", "(.+)", "{9}")])
+    rules = compile_rules(
+        [("identifier", "(.+)", "{0.__class__}"), ("identifier", "(.+)", "../{1}"), ("identifier", "(.+)", "{9}")]
+    )
     assert match_file("a.jpg", "", rules=rules, names=frozenset({"a.jpg"})) == FileMatch(relpath="a.jpg")
     with pytest.raises(DwcaError, match="regular expression"):
         compile_rules([("identifier", "(", "x")])

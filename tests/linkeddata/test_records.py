@@ -20,12 +20,21 @@ from linkeddata.job import Emit
 from linkeddata.licences import normalise_licence
 from linkeddata.outputs import parse_output
 from linkeddata.rdf import frame, serialise, to_graph, to_quads
-from linkeddata.records import PLACED_TERMS, MediumFacts, build_annotation, build_medium, build_specimen, build_tombstone
+from linkeddata.records import (
+    PLACED_TERMS,
+    MediumFacts,
+    build_annotation,
+    build_medium,
+    build_specimen,
+    build_tombstone,
+)
 from linkeddata.sensitive import KEPT, SensitiveRule, find_category, generalise
 
 IRI = "https://h.example/specimen/aaaaaaaaaaaaaaaa"
 VALUE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30)
-FIELDS = st.dictionaries(st.sampled_from(sorted(PLACED_TERMS | {"dwc:oddTerm", "http://x.example/t"})), VALUE, max_size=12)
+FIELDS = st.dictionaries(
+    st.sampled_from(sorted(PLACED_TERMS | {"dwc:oddTerm", "http://x.example/t"})), VALUE, max_size=12
+)
 
 
 def specimen(fields: dict[str, str]) -> dict[str, object]:
@@ -140,7 +149,12 @@ SECRET = {
 
 @pytest.mark.parametrize("category", [1, 2, 3, 4])
 def test_a_sensitive_record_tells_nothing_finer_than_its_category(category: int) -> None:
-    fields = {"dwc:scientificName": "Cypripedium calceolus L.", "dwc:country": "Austria", "dwc:stateProvince": "Tirol", **SECRET}
+    fields = {
+        "dwc:scientificName": "Cypripedium calceolus L.",
+        "dwc:country": "Austria",
+        "dwc:stateProvince": "Tirol",
+        **SECRET,
+    }
     text = json.dumps(specimen(generalise(fields, category)), ensure_ascii=False)
     for hidden in ("Secret", "secret", "4711", "05-17", "47.123456", "11.654321"):
         assert hidden not in text
@@ -154,7 +168,13 @@ def test_a_sensitive_record_tells_nothing_finer_than_its_category(category: int)
 @settings(max_examples=80, deadline=None)
 @given(FIELDS, st.integers(1, 4))
 def test_generalising_keeps_only_terms_on_the_list(fields: dict[str, str], category: int) -> None:
-    allowed = KEPT | {"dwc:eventDate", "dwc:decimalLatitude", "dwc:decimalLongitude", "dwc:dataGeneralizations", "dwc:informationWithheld"}
+    allowed = KEPT | {
+        "dwc:eventDate",
+        "dwc:decimalLatitude",
+        "dwc:decimalLongitude",
+        "dwc:dataGeneralizations",
+        "dwc:informationWithheld",
+    }
     assert set(generalise(fields, category)) <= allowed
 
 

@@ -38,7 +38,9 @@ def test_an_archive_becomes_records_media_blobs_and_a_dense_log(make_node: Make,
         assert node.blobs.verify(ContentId.from_hex(row["image"]))
     for row in query(node, "SELECT * FROM record"):
         body = json.loads(row["body"])
-        assert body["@id"] == row["iri"] == f"{ORIGIN}/{'specimen' if row['kind'] == 'specimen' else 'media'}/{row['id']}"
+        assert (
+            body["@id"] == row["iri"] == f"{ORIGIN}/{'specimen' if row['kind'] == 'specimen' else 'media'}/{row['id']}"
+        )
 
 
 def test_the_same_archive_again_changes_nothing(make_node: Make, tmp_path: Path) -> None:
@@ -191,7 +193,10 @@ def test_each_bad_image_has_its_reason_and_the_rest_goes_on(make_node: Make, tmp
     for number, (_, says) in enumerate(BAD_IMAGES.values()):
         row = query(node, "SELECT message FROM finding WHERE key = ? AND code = 'image-unreadable'", f"urn:x:{number}")
         assert says in row[0]["message"]
-    assert query(node, "SELECT problem FROM medium WHERE locator = ?", f"images/{len(BAD_IMAGES)}.jpg")[0]["problem"] is None
+    assert (
+        query(node, "SELECT problem FROM medium WHERE locator = ?", f"images/{len(BAD_IMAGES)}.jpg")[0]["problem"]
+        is None
+    )
     again = ingest(node, path)
     assert again.is_unchanged
     assert again.images_unreadable == len(BAD_IMAGES)
@@ -248,7 +253,11 @@ def test_the_strictest_user_of_the_bytes_wins_and_withdraws_what_was_public(make
     ingest(node, path)
     medium = query(node, "SELECT * FROM medium")[0]
     with node.database.transaction() as conn:
-        body = {"@id": f"{ORIGIN}/annotation/aaaaaaaaaaaaaaaa", "@type": "oa:Annotation", "vasculum:text": "read from it"}
+        body = {
+            "@id": f"{ORIGIN}/annotation/aaaaaaaaaaaaaaaa",
+            "@type": "oa:Annotation",
+            "vasculum:text": "read from it",
+        }
         from linkeddata.access import AccessClass
 
         records.publish(
@@ -277,11 +286,15 @@ def test_a_folder_of_images_needs_no_archive(make_node: Make, tmp_path: Path) ->
     node = make_node()
     report = ingest(node, tmp_path / "scans")
     assert report.new == 3
-    assert {row["locator"] for row in query(node, "SELECT locator FROM medium")} == {f"box 1/sheet {n}.jpg" for n in range(3)}
+    assert {row["locator"] for row in query(node, "SELECT locator FROM medium")} == {
+        f"box 1/sheet {n}.jpg" for n in range(3)
+    }
 
 
 @pytest.mark.real_data
-@pytest.mark.parametrize(("name", "records_", "media"), [("herbarium", 26, 26), ("insects", 53, 54), ("zoology", 16, 16)])
+@pytest.mark.parametrize(
+    ("name", "records_", "media"), [("herbarium", 26, 26), ("insects", 53, 54), ("zoology", 16, 16)]
+)
 def test_the_real_collections_ingest_and_again_change_nothing(
     make_node: Make, shared_data: Path, name: str, records_: int, media: int
 ) -> None:

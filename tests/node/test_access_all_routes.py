@@ -1,0 +1,185 @@
+"""Every route of the application, asked by a stranger about things that must not be seen.
+
+A route that is not in the table below fails the test: whoever adds one says here how it is asked.
+"""
+
+import base64
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from cas.ids import ContentId
+from node.folder import NodeFolder
+from node.web.session import make_token
+from conftest import NOW
+from web_world import KINDS, READ_HIDDEN, READ_OPEN, SECRET_PLACE, World, serving
+from web_world import SETTINGS as WORLD_SETTINGS
+
+Make = Callable[..., NodeFolder]
+
+
+@pytest.fixture
+async def world(make_node: Make, tmp_path: Path) -> AsyncIterator[World]:
+    async with serving(make_node(settings=WORLD_SETTINGS), tmp_path / "archive") as found:
+        yield found
+
+
+def last(iri: str) -> str:
+    return iri.rsplit("/", 1)[1]
+
+
+ROUTES: dict[str, Callable[[World, str], list[str]]] = {
+    "/": lambda w, k: ["/"],
+    "/static/{name}": lambda w, k: ["/static/vasculum.css", "/static/../node.sqlite", "/static/nope"],
+    "/policy": lambda w, k: ["/policy"],
+    "/login": lambda w, k: ["/login"],
+    "/logout": lambda w, k: [],
+    "/healthz": lambda w, k: ["/healthz"],
+    "/readyz": lambda w, k: ["/readyz"],
+    "/cas/sha256/{hex}": lambda w, k: [f"/cas/sha256/{w.images[k]}"],
+    "/{hex:[0-9a-fA-F]{64}}": lambda w, k: [f"/{w.images[k]}"],
+    "/hash://sha256/{hex:[0-9a-f]{64}}": lambda w, k: [f"/hash://sha256/{w.images[k]}"],
+    "/hash:/sha256/{hex:[0-9a-f]{64}}": lambda w, k: [f"/hash:/sha256/{w.images[k]}"],
+    "/.well-known/ni/sha-256/{value}": lambda w, k: [
+        "/.well-known/ni/sha-256/" + ContentId.from_hex(w.images[k]).to_ni().rpartition(";")[2]
+    ],
+    "/specimen": lambda w, k: [f"/specimen?id={KINDS.index(k)}", f"/specimen?id=urn:x:{KINDS.index(k)}", f"/specimen?id={w.specimens[k]}"],
+    "/specimen/{id:[a-z2-7]{16}}": lambda w, k: [f"/specimen/{last(w.specimens[k])}", f"/specimen/{last(w.specimens[k])}?version=1"],
+    "/media/sha256/{hex:[0-9a-f]{64}}": lambda w, k: [f"/media/sha256/{w.images[k]}"],
+    "/media/{id:[a-z2-7]{16}}": lambda w, k: [f"/media/{last(w.media[k])}", f"/media/{last(w.media[k])}?version=1"],
+    "/media/{id:[a-z2-7]{16}}/preview.jpg": lambda w, k: [f"/media/{last(w.media[k])}/preview.jpg"],
+    "/annotation/{id:[a-z2-7]{16,64}}": lambda w, k: [f"/annotation/{last(w.annotations.get(k, 'x/' + 'z' * 16))}"],
+    "/search": lambda w, k: ["/search", f"/search?catalogNumber=X-{KINDS.index(k)}", f"/search?q={READ_HIDDEN}", f"/search?q={SECRET_PLACE}",
+                             f"/search?occurrenceId=urn:x:{KINDS.index(k)}", "/search?country=Privatia", "/search?limit=200"],
+    "/changes": lambda w, k: ["/changes?since=0&limit=1000"],
+    "/conformance": lambda w, k: ["/conformance"],
+    "/processes": lambda w, k: ["/processes"],
+    "/processes/{process}": lambda w, k: ["/processes/label-text"],
+    "/processes/{process}/execution": lambda w, k: [],
+    "/jobs": lambda w, k: ["/jobs"],
+    "/jobs/{job}": lambda w, k: ["/jobs/" + "0" * 32],
+    "/jobs/{job}/results": lambda w, k: ["/jobs/" + "0" * 32 + "/results"],
+    "/jobs/{job}/specification": lambda w, k: ["/jobs/" + "0" * 32 + "/specification"],
+    "/.well-known/vasculum/node.json": lambda w, k: ["/.well-known/vasculum/node.json"],
+    "/staff/jobs": lambda w, k: ["/staff/jobs"],
+    "/staff/jobs/{job}": lambda w, k: ["/staff/jobs/" + "0" * 32],
+}  # fmt: skip
+"""Canonical path -> how it is asked about one kind of specimen."""
+ACCEPTS = ("application/ld+json", "text/html", "*/*")
+
+
+async def test_the_table_knows_every_route(world: World) -> None:
+    served = {resource.canonical for resource in world.client.server.app.router.resources()}  # type: ignore[attr-defined]
+    patterns = {
+        (resource.get_info().get("path") or resource.get_info()["formatter"])
+        for resource in world.client.server.app.router.resources()  # type: ignore[attr-defined]
+    }
+    known = {_plain(path) for path in ROUTES}
+    assert served == known, f"say in ROUTES how to ask {served ^ known} ({len(patterns)} routes)"
+
+
+def _plain(path: str) -> str:
+    import re
+
+    return re.sub(r"\{(\w+):(?:[^{}]|\{[^{}]*\})*\}", r"{\1}", path)
+
+
+@pytest.mark.parametrize("kind", ["restricted", "private", "sensitive", "shared-open", "shared-private"])
+async def test_no_route_gives_a_stranger_what_must_stay(world: World, kind: str) -> None:
+    file = world.files[kind]
+    for ask in ROUTES.values():
+        for path in ask(world, kind):
+            for accept in ACCEPTS:
+                answer = await world.client.get(path, headers={"Accept": accept}, allow_redirects=False)
+                body = await answer.read()
+                where = f"{path} ({accept}) -> {answer.status}"
+                assert answer.status < 500, where
+                assert file[100:160] not in body, f"bytes of the image: {where}"
+                assert base64.b64encode(file[99:159])[:40] not in body, f"encoded bytes: {where}"
+                text = body.decode("utf-8", "replace")
+                assert SECRET_PLACE not in text.replace(path.split("q=")[-1], ""), f"the place: {where}"
+                assert "47.1234" not in text, f"coordinates: {where}"
+                if not path.startswith("/search?q="):
+                    assert READ_HIDDEN not in text, f"text read from the image: {where}"
+                else:
+                    assert READ_HIDDEN not in text.replace(READ_HIDDEN, "", text.count(f"q={READ_HIDDEN}") + 2), where
+                if path.endswith("preview.jpg") or path.startswith("/cas/"):
+                    assert answer.status in (403, 404), where
+
+
+@pytest.mark.parametrize("accept", ACCEPTS)
+async def test_private_is_indistinguishable_from_absent(world: World, accept: str) -> None:
+    for kind in ("private", "shared-private"):
+        pairs = [
+            (f"/specimen/{last(world.specimens[kind])}", "/specimen/" + "a" * 16),
+            (f"/media/{last(world.media[kind])}", "/media/" + "a" * 16),
+            (f"/media/{last(world.media[kind])}/preview.jpg", "/media/" + "a" * 16 + "/preview.jpg"),
+            (f"/cas/sha256/{world.images[kind]}", "/cas/sha256/" + "0" * 64),
+            (f"/media/sha256/{world.images[kind]}", "/media/sha256/" + "0" * 64),
+            (f"/specimen?id=urn:x:{KINDS.index(kind)}", "/specimen?id=urn:x:77777"),
+        ]
+        for there, absent in pairs:
+            answers = []
+            for path in (there, absent):
+                answer = await world.client.get(path, headers={"Accept": accept}, allow_redirects=False)
+                headers = {name: value for name, value in answer.headers.items() if name not in ("Date", "Server")}
+                answers.append((answer.status, headers, (await answer.read()).replace(path.encode(), b"")))
+            assert answers[0] == answers[1], there
+            assert answers[0][0] == 404
+
+
+async def test_no_list_names_a_private_record(world: World) -> None:
+    for path in ("/", "/search?limit=200", "/changes?limit=1000", "/.well-known/vasculum/node.json"):
+        for accept in ACCEPTS:
+            text = await (await world.client.get(path, headers={"Accept": accept})).text()
+            for kind in ("private", "shared-private"):
+                assert last(world.specimens[kind]) not in text, path
+                assert last(world.media[kind]) not in text, path
+            assert world.images["private"] not in text
+
+
+async def test_what_is_open_is_given_out_so_that_the_tests_above_mean_something(world: World) -> None:
+    assert (await (await world.client.get(f"/cas/sha256/{world.images['open']}")).read()) == world.files["open"]
+    assert (await world.client.get(f"/media/{last(world.media['open'])}/preview.jpg")).status == 200
+    page = await (
+        await world.client.get(f"/specimen/{last(world.specimens['open'])}", headers={"Accept": "text/html"})
+    ).text()
+    assert READ_OPEN in page
+    assert (await (await world.client.get(f"/search?q={READ_OPEN}")).json())["total"] == 1
+    assert (await (await world.client.get(f"/search?q={READ_HIDDEN}")).json())["total"] == 0
+    assert (await world.client.get(f"/annotation/{last(world.annotations['open'])}")).status == 200
+    assert (await world.client.get(f"/annotation/{last(world.annotations['restricted'])}")).status == 404
+
+
+async def test_staff_see_their_own(world: World) -> None:
+    with world.node.database.transaction() as conn:
+        token = make_token(conn, now=NOW)
+    # The cookie jar of the client ignores cookies of IP addresses; carry it by hand.
+    answer = await world.client.post(
+        "/login", data={"token": token}, headers={"Sec-Fetch-Site": "same-origin"}, allow_redirects=False
+    )
+    assert answer.status == 303
+    cookie = answer.cookies["vasculum_staff"]
+    assert cookie["httponly"]
+    assert cookie["samesite"] == "Strict"
+    headers = {"Cookie": f"vasculum_staff={cookie.value}", "Accept": "text/html"}
+    page = await (await world.client.get(f"/specimen/{last(world.specimens['private'])}", headers=headers)).text()
+    assert SECRET_PLACE in page
+    picture = await world.client.get(f"/media/{last(world.media['restricted'])}/preview.jpg", headers=headers)
+    assert picture.status == 200
+    assert picture.headers["Cache-Control"] == "private, no-store"
+    assert (await world.client.get("/staff/jobs", headers=headers)).status == 200
+    again = await world.client.post("/login", data={"token": token}, headers={"Sec-Fetch-Site": "same-origin"})
+    assert again.status == 403
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Sec-Fetch-Site": "cross-site"}, {"Sec-Fetch-Site": "same-site"}, {"Origin": "https://evil.example"}, {}],
+)
+async def test_a_form_from_elsewhere_is_refused(world: World, headers: dict[str, str]) -> None:
+    with world.node.database.transaction() as conn:
+        token = make_token(conn, now=NOW)
+    answer = await world.client.post("/login", data={"token": token}, headers=headers, allow_redirects=False)
+    assert answer.status == 403
