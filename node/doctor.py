@@ -184,19 +184,25 @@ def _sources(settings: Settings) -> Iterator[Finding]:
                 about=f"source {name}",
                 text="images without a stated licence are restricted: they never leave",
             )
-    if not settings.database_path.exists():
-        return
-    conn = connect(settings.database_path, read_only=True)
-    try:
-        rows = conn.execute("SELECT code, count(*) FROM finding GROUP BY code ORDER BY 2 DESC LIMIT 5").fetchall()
-    except sqlite3.DatabaseError:
-        rows = []
-    finally:
-        conn.close()
+    rows = _ask(settings, "SELECT code, count(*) FROM finding GROUP BY code ORDER BY 2 DESC LIMIT 5")
     for code, count in rows:
         yield Finding(
             level="warning", about="ingest", text=f"{count} x {code}: see `vasculum findings {settings.folder}`"
         )
+
+
+def _ask(settings: Settings, sql: str) -> list[sqlite3.Row]:
+    """Rows of the database; none when it is missing or damaged (which has its own finding)."""
+    if not settings.database_path.exists():
+        return []
+    try:
+        conn = connect(settings.database_path, read_only=True)
+        try:
+            return conn.execute(sql).fetchall()
+        finally:
+            conn.close()
+    except sqlite3.DatabaseError:
+        return []
 
 
 def _policy(settings: Settings) -> Iterator[Finding]:
@@ -228,20 +234,13 @@ def _server(settings: Settings) -> Iterator[Finding]:
 
 
 def _clock(settings: Settings, now: datetime) -> Iterator[Finding]:
-    if not settings.database_path.exists():
-        return
-    conn = connect(settings.database_path, read_only=True)
-    try:
-        row = conn.execute("SELECT max(at) FROM change").fetchone()
-    except sqlite3.DatabaseError:
-        return
-    finally:
-        conn.close()
-    if row[0] is not None and (parse_time(row[0]) - now).total_seconds() > 60:
+    rows = _ask(settings, "SELECT max(at) FROM change")
+    latest = rows[0][0] if rows else None
+    if latest is not None and (parse_time(latest) - now).total_seconds() > 60:
         yield Finding(
             level="problem",
             about="clock",
-            text=f"the clock says {now:%Y-%m-%d %H:%M} but something was published at {row[0]}: set the clock",
+            text=f"the clock says {now:%Y-%m-%d %H:%M} but something was published at {latest}: set the clock",
         )
 
 
