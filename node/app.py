@@ -132,6 +132,7 @@ async def _run_engine(app: web.Application) -> AsyncIterator[None]:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
+    await engine.aclose()  # also when the task was cancelled before it began
 
 
 async def _run_ticks(app: web.Application) -> AsyncIterator[None]:

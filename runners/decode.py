@@ -98,8 +98,8 @@ def _open(data: IO[bytes], size_bytes: int, limits: Limits) -> Image.Image:
         raise ImageRefused(f"the file has {size_bytes:,} bytes, {limits.max_file_bytes:,} are allowed")
     start = data.read(512)
     data.seek(0)
-    # Our own check below is the stricter one; Pillow's stays on as a second, at the same size.
-    Image.MAX_IMAGE_PIXELS = limits.max_pixels
+    # Our own check below is the stricter one and says how large the picture is; Pillow's stays on as a last wall.
+    Image.MAX_IMAGE_PIXELS = MAX_SIDE_PX**2
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

@@ -26,7 +26,11 @@ def main() -> None:
             ingest(node, write_archive(root / "a", rows_of(2), images=jpeg))
         conn = sqlite3.connect(root / "n/data/node.sqlite")
         skip = ("specimen_text_", "sqlite_")
-        lines = [line for line in conn.iterdump() if not any(f'"{part}' in line or f" {part}" in line for part in skip)]
+        lines = [
+            line
+            for line in conn.iterdump()
+            if not any(mark + part in line for part in skip for mark in ('"', "'", " "))
+        ]
         conn.close()
     lines = [line for line in lines if "sqlite_master" not in line and "writable_schema" not in line]
     text = "\n".join(lines)

@@ -95,7 +95,12 @@ async def read_form(request: web.Request) -> dict[str, str]:
     """
     if (request.content_length or 0) > MAX_FORM_BYTES:
         raise Problem(413, "too-large", "Too large", f"A form has at most {MAX_FORM_BYTES} bytes.")
-    posted = await request.post()
+    if request.body_exists and request.content_type != "application/x-www-form-urlencoded":
+        raise Problem(415, "not-a-form", "Not a form", "Send the form as application/x-www-form-urlencoded.")
+    try:
+        posted = await request.post()
+    except ValueError as error:
+        raise Problem(400, "bad-request", "The form cannot be read", str(error)[:200]) from error
     form = {str(key): str(value) for key, value in posted.items() if isinstance(value, str)}
     session = session_of(request)
     if session is not None and not hmac.compare_digest(form.get("csrf", ""), session.csrf):

@@ -103,7 +103,8 @@ class Barcode:
         """A code that the library itself draws."""
         import zxingcpp
 
-        drawn = zxingcpp.write_barcode(zxingcpp.BarcodeFormat.Code128, "VASCULUM 0001", width=500, height=120)
+        made = zxingcpp.create_barcode("VASCULUM 0001", zxingcpp.BarcodeFormat.Code128)
+        drawn = zxingcpp.write_barcode_to_image(made, scale=3, add_quiet_zones=True)
         code = np.asarray(drawn, dtype=np.uint8)
         paper = np.full((400, 800), 235, dtype=np.uint8)
         paper[100 : 100 + code.shape[0], 60 : 60 + code.shape[1]] = code

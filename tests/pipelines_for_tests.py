@@ -1,0 +1,124 @@
+"""Pipelines that misbehave on purpose; they exist in tests only."""
+
+import base64
+import os
+import signal
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from linkeddata.pipeline import Environment, PipelineManifest
+from runners.catalogue import Entry
+
+HERE = str(Path(__file__).parent)
+
+
+class _Base:
+    name = "base"
+    output = "quality/1"
+
+    def manifest(self) -> PipelineManifest:
+        return PipelineManifest(
+            output=self.output, name=self.name, version="0.0.1", title=self.name, description="for tests", runtime="builtin",
+            implementation="sha256:" + self.name.encode().hex().ljust(64, "0")[:64],
+        )  # fmt: skip
+
+    def load(self) -> Environment:
+        return Environment(versions={"python": "test"}, execution_provider="cpu", precision="none", device_class="cpu")
+
+    def references(self) -> Sequence[object]:
+        return ()
+
+    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+        return {"measures": {"sum": str(int(pixels.sum()) % 1000)}, "verdicts": {}, "doubts": []}
+
+
+class Plain(_Base):
+    """Works."""
+
+    name = "plain"
+
+
+class Crashing(_Base):
+    """Dies on images whose first pixel is dark."""
+
+    name = "crashing"
+
+    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+        if int(pixels[0, 0, 0]) < 40:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().run(pixels, parameters)
+
+
+class Hanging(_Base):
+    """Never answers on images whose first pixel is dark."""
+
+    name = "hanging"
+
+    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+        while int(pixels[0, 0, 0]) < 40:
+            time.sleep(0.05)
+        return super().run(pixels, parameters)
+
+
+class Babbling(_Base):
+    """Breaks its output contract."""
+
+    name = "babbling"
+
+    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+        return {"measures": {"pixels": "A" * 5000}, "verdicts": {}, "doubts": []}
+
+
+class Huge(_Base):
+    """Answers with more than a result may hold."""
+
+    name = "huge"
+
+    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+        return {"measures": {str(n): "1" for n in range(400_000)}, "verdicts": {}, "doubts": []}
+
+
+class Nonconforming(_Base):
+    """Its reference image does not come out."""
+
+    name = "nonconforming"
+
+    def references(self) -> Sequence[object]:
+        from runners.pipeline import Reference
+
+        return (Reference(name="r", pixels=np.zeros((4, 4, 3), np.uint8), deviation=lambda body: 1.0),)
+
+
+class Unavailable(_Base):
+    """Cannot load."""
+
+    name = "unavailable"
+
+    def load(self) -> Environment:
+        from runners.errors import PipelineUnavailable
+
+        raise PipelineUnavailable("its model is missing")
+
+
+class Leaking(_Base):
+    """Hides pixels in the text it reads, within its output contract: what the relay of the demo must find."""
+
+    name = "label-text"
+    output = "label-text/1"
+
+    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+        data = pixels[: pixels.shape[0] // 16 * 16 : 16].tobytes()[:24_000]
+        pieces = [base64.b64encode(data[at : at + 81]).decode() for at in range(0, 200 * 81, 81)]
+        lines = [
+            {"text": "Herbarium Martii " + piece, "score": "0.9", "box": [0, 0, 1, 1], "writing": "print"}
+            for piece in pieces if piece
+        ]  # fmt: skip
+        return {"lines": lines, "readable": True, "doubts": []}
+
+
+def entry(name: str) -> Entry:
+    """The catalogue entry of one of these classes."""
+    return Entry(name=globals()[name].name, target=f"pipelines_for_tests:{name}", python_path=(HERE,))

@@ -1,0 +1,236 @@
+"""Workers and engine: isolation, death, hanging, lies; each costs one unit at most."""
+
+import asyncio
+import contextlib
+import json
+import os
+from collections.abc import AsyncIterator, Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cas.ids import ContentId
+from cas.store import BlobStore
+from conftest import NOW, jpeg
+from linkeddata.outputs import NetworkProbe, parse_output
+from linkeddata.pipeline import WorkUnit
+from pipelines_for_tests import entry
+from runners.catalogue import Catalogue
+from runners.decode import Limits
+from runners.engine import Engine, EngineHooks, EngineSettings
+from runners.errors import PipelineUnavailable
+from runners.journal import MemoryJournal
+from runners.sandbox import report_isolation
+from runners.workers import WorkerSettings
+
+
+def plain(level: int) -> bytes:
+    """An image whose first pixel is dark (0) or light (200)."""
+    import io
+
+    out = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), level, dtype=np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+
+class Bench:
+    """An engine over a blob store and a journal in memory."""
+
+    def __init__(
+        self,
+        store: BlobStore,
+        catalogue: Catalogue,
+        *,
+        timeout_s: float = 20,
+        gate: Callable[[WorkUnit], str | None] = lambda unit: None,
+        batch: int = 4,
+    ) -> None:
+        self.store, self.journal = store, MemoryJournal()
+        self.finished: asyncio.Queue[str] = asyncio.Queue()
+
+        async def ask(unit: WorkUnit) -> str | None:
+            return gate(unit)
+
+        async def on_finished(key: str) -> None:
+            self.finished.put_nowait(key)
+
+        self.engine = Engine(
+            self.journal, catalogue,
+            EngineSettings(batch=batch, worker=WorkerSettings(unit_timeout_s=timeout_s, limits=Limits(max_pixels=1_000_000))),
+            EngineHooks(
+                open_image=lambda image: store.open_blob(ContentId.from_hex(image)), gate=ask, on_finished=on_finished,
+                clock=lambda: datetime.now(UTC),
+            ),
+            boot="test",
+        )  # fmt: skip
+
+    async def start(self) -> None:
+        await self.engine.start()
+        self.task = asyncio.create_task(self.engine.run())
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await self.task
+        await self.engine.aclose()
+
+    async def work(self, images: list[bytes]) -> list[WorkUnit]:
+        offer = self.engine.offers[0]
+        units = [
+            WorkUnit(
+                output=offer.manifest.output, pipeline=offer.manifest.digest, environment=offer.environment.digest,
+                image=self.store.put_bytes(data, now=NOW).id.hex,
+            )
+            for data in images
+        ]  # fmt: skip
+        await self.journal.enqueue(list(enumerate(units)), now=datetime.now(UTC))
+        self.engine.wake()
+        return units
+
+    async def wait(self, count: int, timeout_s: float = 60) -> None:
+        async with asyncio.timeout(timeout_s):
+            settled = 0
+            while settled < count:
+                key = await self.finished.get()
+                status = self.journal.status(key)
+                settled += status is not None and status.state != "queued"
+
+
+@pytest.fixture
+def store(tmp_path: Path):  # type: ignore[no-untyped-def]
+    made = BlobStore.open(tmp_path / "blobs")
+    yield made
+    made.close()
+
+
+@contextlib.asynccontextmanager
+async def bench(store: BlobStore, *names: str, **options: object) -> AsyncIterator[Bench]:
+    built_in = tuple(name for name in names if name[0].islower())
+    catalogue = Catalogue.of(built_in, extra=tuple(entry(name) for name in names if name[0].isupper()))
+    made = Bench(store, catalogue, **options)  # type: ignore[arg-type]
+    await made.start()
+    try:
+        yield made
+    finally:
+        await made.stop()
+
+
+async def test_a_worker_cannot_open_any_connection(store: BlobStore) -> None:
+    """The proof of the walls, in the default suite: every attempt ends with EPERM."""
+    assert report_isolation().is_enforced, "this machine cannot isolate workers: install libseccomp2"
+    async with bench(store, "network-probe") as made:
+        assert made.engine.offers[0].is_isolated
+        [unit] = await made.work([jpeg(1)])
+        await made.wait(1)
+        status = made.journal.status(unit.key)
+        assert status is not None
+        output = parse_output("network-probe/1", json.loads(status.body or b""))
+        assert isinstance(output, NetworkProbe)
+        assert {name: output.attempts[name] for name in ("tcp4", "tcp6", "udp4", "unix")} == dict.fromkeys(
+            ("tcp4", "tcp6", "udp4", "unix"), "EPERM"
+        )
+        assert output.attempts["dns"] != "opened"
+
+
+async def test_good_and_bad_images_each_have_their_end(store: BlobStore) -> None:
+    async with bench(store, "quality") as made:
+        units = await made.work([jpeg(1, size=(700, 500)), b"text\n", jpeg(2)[:200], b""])
+        await made.wait(4)
+        states = [made.journal.status(unit.key) for unit in units]
+        assert [status.state for status in states if status] == ["done", "failed", "failed", "failed"]
+        assert all(status.failure_kind == "permanent" and status.reason for status in states[1:] if status)
+
+
+async def test_a_dying_worker_fails_one_unit_and_the_rest_goes_on(store: BlobStore) -> None:
+    async with bench(store, "Crashing") as made:
+        units = await made.work([plain(200), plain(0), plain(201), plain(202), plain(203)])
+        await made.wait(5)
+        states = [made.journal.status(unit.key) for unit in units]
+        assert [status.state for status in states if status] == ["done", "failed", "done", "done", "done"]
+        assert states[1] is not None
+        assert states[1].failure_kind == "transient"
+        assert "3 times" in states[1].reason
+        assert all(status.failures == 0 for number, status in enumerate(states) if status and number != 1)
+
+
+async def test_a_hanging_worker_is_ended_and_replaced(store: BlobStore) -> None:
+    async with bench(store, "Hanging", timeout_s=0.6) as made:
+        units = await made.work([plain(0), plain(200)])
+        await made.wait(2)
+        states = [made.journal.status(unit.key) for unit in units]
+        assert [status.state for status in states if status] == ["failed", "done"]
+        assert states[0] is not None
+        assert "no answer within" in states[0].reason
+
+
+@pytest.mark.parametrize("name", ["Babbling", "Huge"])
+async def test_a_result_that_breaks_its_contract_never_gets_out(store: BlobStore, name: str) -> None:
+    async with bench(store, name) as made:
+        [unit] = await made.work([plain(100)])
+        await made.wait(1)
+        status = made.journal.status(unit.key)
+        assert status is not None
+        assert status.state == "failed"
+        assert status.body is None
+
+
+async def test_the_gate_is_asked_before_a_unit_starts(store: BlobStore) -> None:
+    async with bench(store, "Crashing", gate=lambda unit: "private since this morning") as made:
+        [unit] = await made.work([plain(0)])
+        await made.wait(1)
+        status = made.journal.status(unit.key)
+        assert status is not None
+        assert (status.state, status.reason) == ("withheld", "private since this morning")
+
+
+async def test_an_image_that_changed_on_disk_is_not_worked_on(store: BlobStore, tmp_path: Path) -> None:
+    root = tmp_path / "scans"
+    root.mkdir()
+    (root / "a.png").write_bytes(plain(100))
+    store.define_volume("scans", root)
+    cid = store.adopt("scans", "a.png", now=NOW).id
+    (root / "a.png").write_bytes(plain(101) + b"x")
+    async with bench(store, "Plain") as made:
+        offer = made.engine.offers[0]
+        unit = WorkUnit(
+            output="quality/1", pipeline=offer.manifest.digest, environment=offer.environment.digest, image=cid.hex
+        )
+        await made.journal.enqueue([(0, unit)], now=datetime.now(UTC))
+        made.engine.wake()
+        await made.wait(1)
+        status = made.journal.status(unit.key)
+        assert status is not None
+        assert (status.state, status.failure_kind) == ("failed", "transient")
+
+
+async def test_a_pipeline_that_cannot_run_is_a_problem_not_a_crash(store: BlobStore) -> None:
+    async with bench(store, "Unavailable", "Nonconforming") as made:
+        assert made.engine.problems == {"unavailable": "its model is missing"}
+        assert [offer.conformance.verdict for offer in made.engine.offers] == ["fail"]
+
+
+async def test_no_worker_outlives_its_engine(store: BlobStore) -> None:
+    async with bench(store, "Plain", "Crashing") as made:
+        pids = [worker.pid for worker in made.engine._workers]
+        assert len(pids) == 2
+    for pid in pids:
+        assert pid is not None
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
+
+
+async def test_workers_see_no_secrets_and_telemetry_is_off(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_TOKEN", "x")
+    async with bench(store, "Plain") as made:
+        [worker] = made.engine._workers
+        environment = Path(f"/proc/{worker.pid}/environ").read_bytes().split(b"\0")
+        assert b"ORT_DISABLE_TELEMETRY=1" in environment
+        assert not [item for item in environment if item.startswith((b"SECRET", b"AWS", b"HOME=/root"))]
+
+
+def test_unknown_pipelines_are_named() -> None:
+    with pytest.raises(PipelineUnavailable, match="known are"):
+        Catalogue.of(("label-txt",))
