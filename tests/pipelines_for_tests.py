@@ -111,7 +111,7 @@ class Leaking(_Base):
 
     def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
         data = pixels[: pixels.shape[0] // 16 * 16 : 16].tobytes()[:24_000]
-        pieces = [base64.b64encode(data[at : at + 81]).decode() for at in range(0, 200 * 81, 81)]
+        pieces = [base64.b64encode(data[at : at + 81]).decode() for at in range(0, 150 * 81, 81)]
         lines = [
             {"text": "Herbarium Martii " + piece, "score": "0.9", "box": [0, 0, 1, 1], "writing": "print"}
             for piece in pieces if piece

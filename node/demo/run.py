@@ -62,7 +62,8 @@ class DemoResult:
     codes: list[dict[str, Any]] = field(default_factory=list)
     codes_known: int = 0
     codes_found: int = 0
-    counts: list[dict[str, Any]] = field(default_factory=list)
+    counts: Any = field(default_factory=dict)
+    """Per node and step: yes, no, cannot tell, and why."""
     image_bytes_left: int = 0
     bytes_passed: int = 0
     seconds: float = 0.0
@@ -264,7 +265,7 @@ class Demo:
             nodes=len(self._nodes), images=images, units_done=len(rows) - failed, units_failed=failed,
             annotations=await self._count_annotations(), matches=matches,
             score=score(truth, {match["file"]: match["boxes"] for match in matches}), codes=codes, codes_known=known,
-            codes_found=right, counts=list(answer.get("counts", [])),
+            codes_found=right, counts=answer.get("counts", {}),
         )  # fmt: skip
 
     def _images(self) -> list[Path]:
