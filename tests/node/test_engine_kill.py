@@ -1,0 +1,169 @@
+"""SIGKILL of a working engine: acknowledged results stay, the next start goes on, nothing is computed or counted twice."""
+
+import os
+import random
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+import kill_harness
+from contracts.journal_contract import unit
+from conftest import NOW, ROOT
+from node.storage.db import Database
+from node.storage.journal import SqliteJournal
+from datetime import timedelta
+
+UNITS = 40
+CHILD = """
+import asyncio, contextlib, os, sys
+from datetime import datetime, UTC
+from pathlib import Path
+from cas.ids import ContentId
+from cas.store import BlobStore
+from conftest import NOW
+from linkeddata.pipeline import WorkUnit
+from node.storage.db import Database
+from node.storage.journal import SqliteJournal
+from pipelines_for_tests import entry
+from runners.catalogue import Catalogue
+from runners.engine import Engine, EngineHooks, EngineSettings
+from runners.workers import WorkerSettings
+from PIL import Image
+import io, numpy as np
+
+folder, boot, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+def picture(number):
+    out = io.BytesIO()
+    Image.fromarray(np.full((8, 8, 3), 100 + number, dtype=np.uint8)).save(out, "PNG")
+    return out.getvalue()
+
+async def main():
+    database = Database.open(folder / "n.sqlite")
+    journal, store = SqliteJournal(database), BlobStore.open(folder / "blobs")
+    left = asyncio.Event()
+    async def gate(item):
+        print("begun", item.key, flush=True)
+        return None
+    async def finished(key):
+        print("ack", key, flush=True)
+        rows = await database.read(lambda conn: conn.execute("SELECT count(*) FROM unit WHERE state <> 'done'").fetchone()[0])
+        if rows == 0:
+            left.set()
+    engine = Engine(journal, Catalogue.of((), extra=(entry("Plain"),)), EngineSettings(batch=3, worker=WorkerSettings()),
+        EngineHooks(open_image=lambda image: store.open_blob(ContentId.from_hex(image)), gate=gate, on_finished=finished,
+                    clock=lambda: datetime.now(UTC)), boot=boot)
+    await engine.start()
+    offer = engine.offers[0]
+    units = [WorkUnit(output="quality/1", pipeline=offer.manifest.digest, environment=offer.environment.digest,
+                      image=store.put_bytes(picture(n), now=NOW).id.hex) for n in range(count)]
+    await journal.enqueue(list(enumerate(units)), now=datetime.now(UTC))
+    rows = await database.read(lambda conn: conn.execute("SELECT count(*) FROM unit WHERE state <> 'done'").fetchone()[0])
+    if rows:
+        task = asyncio.create_task(engine.run())
+        await asyncio.wait_for(left.wait(), 60)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    await engine.aclose()
+    database.close()
+    store.close()
+
+asyncio.run(main())
+"""
+
+
+def done(folder: Path) -> dict[str, bytes]:
+    conn = sqlite3.connect(folder / "n.sqlite")
+    try:
+        assert conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        return dict(conn.execute("SELECT work_key, body FROM unit WHERE state = 'done'").fetchall())
+    finally:
+        conn.close()
+
+
+def orphans() -> list[str]:
+    """Workers of ours whose engine is dead."""
+    found = []
+    for path in Path("/proc").iterdir():
+        try:
+            line = (path / "cmdline").read_bytes() if path.name.isdecimal() else b""
+            parent = (path / "stat").read_text().rpartition(")")[2].split()[1] if line else ""
+        except OSError:
+            continue
+        if b"runners.worker" in line and b"pipelines_for_tests:Plain" in line and parent == "1":
+            found.append(path.name)
+    return found
+
+
+def kills(tmp_path: Path, *, count: int, seed: int) -> int:
+    rng = random.Random(seed)
+    after_ack = 0
+    for number in range(count):
+        folder = tmp_path / f"e{number}"
+        folder.mkdir()
+        if number % 2:
+            child = kill_harness.start(CHILD, str(folder), "first", str(UNITS), kill_at=rng.randint(300, 420))
+            out, _ = child.communicate(timeout=90)
+            acks = kill_harness._acks(out)
+        else:
+            child = kill_harness.start(CHILD, str(folder), "first", str(UNITS))
+            acks, _ = kill_harness.kill_after_first_ack(child, rng, spread_s=0.12)
+        before = done(folder)
+        assert set(acks) <= set(before), "a result that was acknowledged is lost"
+        after_ack += bool(acks) and len(before) < UNITS
+        child = kill_harness.start(CHILD, str(folder), "second", str(UNITS))
+        out, _ = child.communicate(timeout=90)
+        assert child.returncode == 0
+        begun = {line.removeprefix("begun ") for line in out.decode().splitlines() if line.startswith("begun ")}
+        assert not begun & set(before), "what was done was computed again"
+        after = done(folder)
+        assert len(after) == UNITS
+        assert all(after[key] == body for key, body in before.items())
+    assert not orphans()
+    return after_ack
+
+
+@pytest.mark.fault
+def test_a_few_kills_lose_no_result(tmp_path: Path) -> None:
+    assert kills(tmp_path, count=4, seed=3) >= 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3400)
+def test_a_hundred_kills_lose_no_result(tmp_path: Path) -> None:
+    assert kills(tmp_path, count=100, seed=4) >= 20
+
+
+class Unfenced(SqliteJournal):
+    """The sabotaged twin: takes a result from anybody."""
+
+    async def complete(self, key: str, attempt: int, body: bytes, seconds: float, *, now: object) -> bool:
+        return await self._db.write(
+            lambda conn: (
+                conn.execute("UPDATE unit SET state = 'done', body = ? WHERE work_key = ?", (body, key)).rowcount == 1
+            )
+        )
+
+
+@pytest.mark.fault
+async def test_without_fencing_an_old_attempt_overwrites_a_newer_one(tmp_path: Path) -> None:
+    """Course: taken, lease over, taken again and finished, then the first attempt comes late."""
+    outcomes = {}
+    for kind in (SqliteJournal, Unfenced):
+        database = Database.open(tmp_path / f"{kind.__name__}.sqlite")
+        journal = kind(database)
+        await journal.enqueue([(0, unit(1))], now=NOW)
+        [first] = await journal.lease("p", "e", limit=1, now=NOW, lease_s=1, boot="b")
+        await journal.reclaim("b", now=NOW + timedelta(hours=1))
+        [second] = await journal.lease("p", "e", limit=1, now=NOW + timedelta(hours=1), lease_s=60, boot="b")
+        assert await journal.complete(second.unit.key, second.attempt, b"new", 0, now=NOW)
+        await journal.complete(first.unit.key, first.attempt, b"old", 0, now=NOW)
+        status = await journal.status(first.unit.key)
+        assert status is not None
+        outcomes[kind] = status.body
+        database.close()
+    assert outcomes[SqliteJournal] == b"new"
+    assert outcomes[Unfenced] == b"old", "the twin without fencing was not noticed: the check proves nothing"
+    assert os.path.isdir(ROOT)

@@ -1,0 +1,155 @@
+"""SIGKILL during an ingest, at random and at write boundaries: nothing acknowledged is lost, the next run goes on."""
+
+import json
+import random
+
+from pathlib import Path
+
+import pytest
+
+import kill_harness
+from cas.ids import ContentId
+from conftest import NOW, ORIGIN, ingest, jpeg, rows_of, write_archive
+from node.folder import open_folder
+from node.setup import NewNode, create_node
+
+CHILD = """
+import sys
+from pathlib import Path
+from conftest import NOW
+from node.services import ingest as service
+from node.services.intake_source import open_intake
+import cas.store
+from node.folder import open_folder
+service.BATCH_ROWS = 10
+SABOTAGE
+with open_folder(Path(sys.argv[1])) as node:
+    node.blobs._sync = counting_fsync
+    with open_intake(Path(sys.argv[2]), "collection") as intake:
+        work = service.Ingest(node.settings, node.database, node.blobs, intake, clock=lambda: NOW)
+        work.run(progress=lambda done, total: print("ack", done, flush=True))
+print("ack all", flush=True)
+"""
+SABOTAGE = """
+class Loose(Counted):
+    def execute(self, sql, *rest):
+        if sql.startswith(("BEGIN", "COMMIT", "ROLLBACK")):
+            return super().execute("SELECT 1")
+        if sql.lstrip().startswith(("INSERT", "UPDATE")):
+            tick("statement")
+        return super().execute(sql, *rest)
+    in_transaction = False
+sqlite3.connect = lambda *args, **options: _connect(*args, **{"factory": Loose, **options})
+"""
+ROWS = 60
+
+
+def problems(folder: Path, acknowledged: int) -> list[str]:
+    """What is wrong with a node after a kill; empty when every promise was kept."""
+    found: list[str] = []
+    with open_folder(folder) as node, node.database.reader(limit_s=None) as conn:
+        if conn.execute("PRAGMA integrity_check").fetchone()[0] != "ok":
+            found.append("the database is damaged")
+        rows = conn.execute("SELECT count(*) FROM source_row WHERE state = 'present'").fetchone()[0]
+        if rows < acknowledged:
+            found.append(f"{acknowledged} rows were acknowledged, {rows} are there")
+        seqs = [row[0] for row in conn.execute("SELECT seq FROM change ORDER BY seq")]
+        if seqs != list(range(1, len(seqs) + 1)):
+            found.append("the publication log has a gap")
+        for row in conn.execute("SELECT iri, record_type FROM change"):
+            record = conn.execute("SELECT published FROM record WHERE iri = ?", (row["iri"],)).fetchone()
+            if record is None or not record["published"]:
+                found.append(f"{row['iri']} is in the log and not there")
+        for row in conn.execute("SELECT * FROM record WHERE kind = 'specimen'"):
+            if conn.execute("SELECT 1 FROM source_row WHERE iri = ?", (row["iri"],)).fetchone() is None:
+                found.append("a record without its source row")
+            for item in json.loads(row["body"]).get("ods:hasEntityRelationships", []):
+                target = item["dwc:relatedResourceID"]
+                if conn.execute("SELECT 1 FROM record WHERE iri = ?", (target,)).fetchone() is None:
+                    found.append("a specimen whose medium is missing")
+            if not row["published"]:
+                found.append("a record that was never published")
+        for row in conn.execute("SELECT image FROM medium WHERE image IS NOT NULL"):
+            if not node.blobs.verify(ContentId.from_hex(row["image"])):
+                found.append(f"{row['image']} is published and its bytes are not there")
+        if (
+            conn.execute("SELECT count(*) FROM record").fetchone()[0]
+            != conn.execute("SELECT count(*) FROM record_version").fetchone()[0]
+        ):
+            found.append("a record without its version")
+    return found
+
+
+def state(folder: Path) -> list[tuple[object, ...]]:
+    with open_folder(folder) as node, node.database.reader(limit_s=None) as conn:
+        records = [tuple(row) for row in conn.execute("SELECT kind, version, digest FROM record ORDER BY digest")]
+        return records + [tuple(conn.execute("SELECT count(*), max(seq) FROM change").fetchone())]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    return write_archive(tmp_path / "archive", rows_of(ROWS), images=jpeg)
+
+
+def new_node(folder: Path, like: Path | None = None) -> Path:
+    if like is None:
+        create_node(folder, NewNode(name="N", public_url=ORIGIN, insecure_loopback=True), now=NOW)
+    else:
+        import shutil
+
+        shutil.copytree(like, folder)
+    return folder
+
+
+def kills(tmp_path: Path, archive: Path, *, count: int, seed: int) -> int:
+    """Kills ``count`` ingests and checks each; returns how many were killed after an acknowledgement."""
+    rng = random.Random(seed)
+    empty = new_node(tmp_path / "empty")
+    whole = new_node(tmp_path / "whole", empty)
+    with open_folder(whole) as node:
+        ingest(node, archive)
+    expected = state(whole)
+    after_ack = 0
+    for number in range(count):
+        folder = new_node(tmp_path / f"n{number}", empty)
+        code = CHILD.replace("SABOTAGE", "")
+        if number % 2:
+            acks, status = kill_harness.finish(
+                kill_harness.start(code, str(folder), str(archive), kill_at=rng.randint(8, 60))
+            )
+        else:
+            acks, status = kill_harness.kill_after_first_ack(
+                kill_harness.start(code, str(folder), str(archive)), rng, spread_s=0.15
+            )
+        rows = max((int(ack) for ack in acks if ack != "all"), default=0)
+        after_ack += bool(acks) and status != 0
+        assert problems(folder, rows) == []
+        with open_folder(folder) as node:
+            ingest(node, archive)
+        assert state(folder) == expected, "going on after the kill gives what an uninterrupted ingest gives"
+    return after_ack
+
+
+@pytest.mark.fault
+def test_a_few_kills_lose_nothing(tmp_path: Path, archive: Path) -> None:
+    assert kills(tmp_path, archive, count=8, seed=1) >= 2
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+def test_a_hundred_kills_lose_nothing(tmp_path: Path, archive: Path) -> None:
+    assert kills(tmp_path, archive, count=100, seed=2) >= 30
+
+
+@pytest.mark.fault
+def test_without_transactions_the_same_kills_are_noticed(tmp_path: Path, archive: Path) -> None:
+    """The sabotaged twin: every statement commits by itself; the checks above must go red."""
+    empty = new_node(tmp_path / "empty")
+    seen: list[str] = []
+    for number in range(6):
+        folder = new_node(tmp_path / f"n{number}", empty)
+        kill_harness.finish(
+            kill_harness.start(CHILD.replace("SABOTAGE", SABOTAGE), str(folder), str(archive), kill_at=120 + 3 * number)
+        )
+        seen += problems(folder, 0)
+    assert seen, "ingesting without transactions was not noticed: the checks prove nothing"
