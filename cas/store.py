@@ -354,7 +354,8 @@ class BlobStore:
         problems: list[str] = []
         for volume in self._index.volumes().values():
             try:
-                empty = next(os.scandir(volume.root), None) is None
+                with os.scandir(volume.root) as entries:
+                    empty = next(entries, None) is None
             except OSError as error:
                 problems.append(f"volume {volume.name}: {volume.root} cannot be read ({error.strerror})")
             else:

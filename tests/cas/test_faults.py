@@ -1,0 +1,244 @@
+"""SIGKILL, power cut and full disk against the store and the database, each with a twin that must go red."""
+
+import os
+import random
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import kill_harness
+from cas.ids import ContentId
+from cas.store import BlobStore
+from conftest import NOW
+
+CHILD = """
+import sys
+from pathlib import Path
+import cas.store
+from cas.store import AdoptResult, BlobStore, PutResult
+from conftest import NOW
+cas.store.GROUP_FILES = 8
+folder, mode = Path(sys.argv[1]), sys.argv[2]
+store = BlobStore.open(folder / "store", sync=counting_fsync)
+store.define_volume("v", folder / "files")
+names = sorted(path.name for path in (folder / "files").iterdir())
+if mode == "copy":
+    results = store.put_files([folder / "files" / name for name in names], now=NOW)
+else:
+    results = store.adopt_many("v", names, now=NOW)
+for item in results:
+    if isinstance(item, (AdoptResult, PutResult)):
+        print("ack", item.id.hex, flush=True)
+"""
+
+
+def make_files(folder: Path, count: int) -> None:
+    (folder / "files").mkdir(parents=True)
+    rng = random.Random(7)
+    for number in range(count):
+        (folder / "files" / f"{number:03}").write_bytes(rng.randbytes(20_000))
+
+
+def lost(folder: Path, acks: list[str]) -> list[str]:
+    """Acknowledged bytes that are not there, and final files that are torn."""
+    store = BlobStore.open(folder / "store")
+    try:
+        found = [ack for ack in acks if not store.verify(ContentId.from_hex(ack))]
+        for path in (store.folder / "owned").rglob("*"):
+            if path.is_file() and ContentId.of(path.read_bytes()).hex != path.name:
+                found.append(f"torn: {path.name}")
+        found += [f"row without bytes: {cid.hex}" for cid in store.all_ids() if not store.verify(cid)]
+        store.sweep_staging()
+        assert not list((store.folder / "staging").iterdir())
+    finally:
+        store.close()
+    return found
+
+
+def kills(tmp_path: Path, *, count: int, seed: int) -> int:
+    rng = random.Random(seed)
+    make_files(tmp_path / "base", 120)
+    after_ack = 0
+    for number in range(count):
+        mode = "copy" if number % 2 else "adopt"
+        folder = tmp_path / f"k{number}"
+        shutil.copytree(tmp_path / "base", folder)
+        if number % 4 < 2:
+            child = kill_harness.start(CHILD, str(folder), mode)
+            acks, status = kill_harness.kill_after_first_ack(child, rng, spread_s=0.05)
+        else:
+            limit = 700 if mode == "copy" else 40
+            acks, status = kill_harness.finish(
+                kill_harness.start(CHILD, str(folder), mode, kill_at=rng.randint(2, limit))
+            )
+        after_ack += bool(acks) and status != 0
+        assert lost(folder, acks) == []
+        acks, status = kill_harness.finish(kill_harness.start(CHILD, str(folder), mode))
+        assert status == 0
+        assert len(acks) == 120
+        shutil.rmtree(folder)
+    return after_ack
+
+
+@pytest.mark.fault
+def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
+    assert kills(tmp_path, count=12, seed=5) >= 2
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+def test_a_hundred_kills_lose_nothing(tmp_path: Path) -> None:
+    assert kills(tmp_path, count=100, seed=6) >= 20
+
+
+# ---------------------------------------------------------------------- power cut
+SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN
+NOLOGFLUSH = 2
+
+CUT_CHILD = """
+import os, sqlite3, sys, fcntl, struct
+from pathlib import Path
+from cas.store import AdoptFailure, BlobStore
+from conftest import NOW
+import node.storage.db as db
+mount, what, is_sabotaged = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "sabotaged"
+real = sqlite3.connect
+class Lazy(sqlite3.Connection):
+    def execute(self, sql, *rest):
+        return super().execute("PRAGMA synchronous=OFF" if sql.startswith("PRAGMA synchronous") else sql, *rest)
+if is_sabotaged:
+    sqlite3.connect = lambda *args, **options: real(*args, **{**options, "factory": Lazy})
+if what == "blobs":
+    store = BlobStore.open(mount / "store", sync=(lambda fd: None) if is_sabotaged else os.fsync)
+    source = Path(sys.argv[4])
+    for item in store.put_files(sorted(source.iterdir()), now=NOW):
+        print("ack", item.id.hex, flush=True)
+else:
+    database = db.Database.open(mount / "node.sqlite")
+    for number in range(60):
+        database.submit(lambda conn, n=number: conn.execute(
+            "INSERT INTO change VALUES (?, 'i', 'specimen', 1, 'Create', 't', 'd')", (n + 1,))).result()
+        print("ack", number + 1, flush=True)
+descriptor = os.open(mount, os.O_RDONLY)
+fcntl.ioctl(descriptor, SHUTDOWN, struct.pack("I", 2))
+os._exit(0)
+""".replace("SHUTDOWN", str(SHUTDOWN))
+
+
+def loop_mount(image: Path, mount: Path, *, fresh: bool) -> None:
+    if fresh:
+        subprocess.run(["truncate", "-s", "200M", str(image)], check=True)
+        subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True, capture_output=True)
+    mount.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True, capture_output=True)
+
+
+def why_no_power_cut(tmp_path: Path) -> str | None:
+    """What stands in the way of a simulated power cut on this machine."""
+    if os.geteuid() != 0:
+        return "needs root, to mount a loop filesystem"
+    if shutil.which("mkfs.ext4") is None:
+        return "needs mkfs.ext4"
+    try:
+        loop_mount(tmp_path / "probe.img", tmp_path / "probe", fresh=True)
+    except subprocess.CalledProcessError as error:
+        return f"no loop mounts here: {error.stderr.decode().strip()[:100]}"
+    subprocess.run(["umount", str(tmp_path / "probe")], check=True)
+    return None
+
+
+def cut(tmp_path: Path, what: str, *, sabotaged: bool, number: int) -> tuple[list[str], list[str]]:
+    """Runs until the simulated cut; returns what was acknowledged and what of it is lost after the remount."""
+    image, mount = tmp_path / f"{what}{number}{sabotaged}.img", tmp_path / f"m-{what}{number}{sabotaged}"
+    loop_mount(image, mount, fresh=True)
+    try:
+        child = kill_harness.start(
+            CUT_CHILD, str(mount), what, "sabotaged" if sabotaged else "honest", str(tmp_path / "base" / "files")
+        )
+        acks, _ = kill_harness.finish(child)
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+    loop_mount(image, mount, fresh=False)
+    try:
+        if what == "blobs":
+            try:
+                return acks, lost(mount, acks)
+            except Exception as error:  # noqa: BLE001 - an index that cannot be opened lost everything
+                return acks, [*acks, str(error)]
+        import sqlite3
+
+        conn = sqlite3.connect(mount / "node.sqlite")
+        try:
+            rows = {str(row[0]) for row in conn.execute("SELECT seq FROM change")}
+            sound = conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
+        except sqlite3.DatabaseError:
+            rows, sound = set(), False
+        finally:
+            conn.close()
+        return acks, [ack for ack in acks if ack not in rows] + ([] if sound else ["damaged"])
+    finally:
+        subprocess.run(["umount", str(mount)], check=True)
+        image.unlink()
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("what", ["blobs", "database"])
+def test_a_power_cut_loses_nothing_acknowledged_and_the_twin_does(tmp_path: Path, what: str) -> None:
+    reason = why_no_power_cut(tmp_path)
+    if reason is not None:
+        pytest.skip(reason)
+    make_files(tmp_path / "base", 40)
+    for number in range(3):
+        acks, gone = cut(tmp_path, what, sabotaged=False, number=number)
+        assert len(acks) >= 40
+        assert gone == []
+    acks, gone = cut(tmp_path, what, sabotaged=True, number=9)
+    assert len(acks) >= 40
+    assert gone, "the twin without fsync lost nothing: the cut proves nothing"
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("what", ["blobs", "database"])
+def test_fifty_power_cuts(tmp_path: Path, what: str) -> None:
+    reason = why_no_power_cut(tmp_path)
+    if reason is not None:
+        pytest.skip(reason)
+    make_files(tmp_path / "base", 40)
+    for number in range(50):
+        acks, gone = cut(tmp_path, what, sabotaged=False, number=number)
+        assert len(acks) >= 40
+        assert gone == []
+
+
+# ---------------------------------------------------------------------- full disk
+@pytest.mark.fault
+def test_a_full_disk_is_a_clear_error_and_passes(tmp_path: Path) -> None:
+    from cas.errors import StoreFailed
+
+    if os.geteuid() != 0:
+        pytest.skip("needs root, to mount a small tmpfs")
+    mount = tmp_path / "small"
+    mount.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mount)], capture_output=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"no tmpfs mounts here: {mounted.stderr.decode().strip()}")
+    try:
+        store = BlobStore.open(mount / "store")
+        rng = random.Random(1)
+        stored = []
+        with pytest.raises(StoreFailed, match="No space|not stored|could not be written|disk"):
+            for _ in range(100):
+                stored.append(store.put_bytes(rng.randbytes(100_000), now=NOW).id)
+        assert stored
+        assert all(store.verify(cid) for cid in stored)
+        assert not list((store.folder / "staging").iterdir())
+        subprocess.run(["mount", "-o", "remount,size=20m", str(mount)], check=True)
+        assert store.verify(store.put_bytes(b"room again", now=NOW).id)
+        store.close()
+    finally:
+        subprocess.run(["umount", "-l", str(mount)], check=True)
