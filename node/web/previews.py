@@ -61,9 +61,12 @@ class Previews:
                 async with asyncio.timeout(TIMEOUT_S):
                     out, reason = await process.communicate()
             except TimeoutError as error:
-                process.kill()
-                await process.wait()
                 raise PreviewFailed("the picture takes too long to decode") from error
+            finally:
+                if process.returncode is None:  # too slow, or the visitor went away
+                    with contextlib.suppress(ProcessLookupError):
+                        process.kill()
+                    await process.communicate()
         if process.returncode != 0 or not out:
             raise PreviewFailed(reason.decode("utf-8", "replace")[:300] or "the decoder ended")
         return out
