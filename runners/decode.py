@@ -20,7 +20,14 @@ from runners.errors import ImageRefused
 
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "WEBP")
 """What collections deliver; every further decoder is a further way in."""
-MEDIA_TYPES: Final = {"JPEG": "image/jpeg", "PNG": "image/png", "TIFF": "image/tiff", "WEBP": "image/webp"}
+MEDIA_TYPES: Final = {
+    "JPEG": "image/jpeg",
+    "MPO": "image/jpeg",
+    "PNG": "image/png",
+    "TIFF": "image/tiff",
+    "WEBP": "image/webp",
+}
+"""MPO is what Pillow calls a JPEG with a preview behind it, as many cameras write it; the first picture counts."""
 MAX_PAGES: Final = 64
 """A multi-page scan has a few pages; 100,000 directories are an attack."""
 MAX_SIDE_PX: Final = 65_500
@@ -64,6 +71,8 @@ def decode_upright(data: IO[bytes], size_bytes: int, limits: Limits) -> "np.ndar
 
     Raises:
         ImageRefused: with the reason.
+        OSError: the disk failed (``errno`` is set), which says nothing about the image.
+        MemoryError: it does not fit; a machine or setting with more memory may do it.
     """
     image = _open(data, size_bytes, limits)
     with image:
@@ -75,11 +84,9 @@ def decode_upright(data: IO[bytes], size_bytes: int, limits: Limits) -> "np.ndar
                 upright = ImageOps.exif_transpose(image)
                 pixels = np.asarray(_to_rgb(upright))
         except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise
             raise ImageRefused(_decode_reason(header.format, error)) from error
-        except MemoryError as error:
-            raise ImageRefused(
-                f"{header.width} x {header.height} pixels do not fit into the worker's memory"
-            ) from error
     return np.ascontiguousarray(pixels)
 
 
@@ -107,6 +114,8 @@ def _open(data: IO[bytes], size_bytes: int, limits: Limits) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise ImageRefused(f"more pixels than the {limits.max_pixels:,} that are allowed") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
         raise ImageRefused(_unidentified(start)) from error
     width, height = image.size
     if width * height > limits.max_pixels or max(width, height) > MAX_SIDE_PX:
@@ -133,7 +142,9 @@ def _header(image: Image.Image) -> Header:
         orientation = 1
     if not 1 <= orientation <= 8:
         orientation = 1
-    width, height = image.size if orientation < 5 else image.size[::-1]
+    # Pillow gives the size of a TIFF as it will be once loaded, of everything else as it is stored.
+    is_upright = orientation < 5 or image.format == "TIFF"
+    width, height = image.size if is_upright else image.size[::-1]
     kind = image.format or ""
     return Header(
         format=kind, media_type=MEDIA_TYPES.get(kind, ""), width=width, height=height, mode=image.mode,
@@ -142,9 +153,11 @@ def _header(image: Image.Image) -> Header:
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith(("I;16", "I", "F")):
-        values = np.asarray(image, dtype=np.float64)
-        top = 65535.0 if image.mode.startswith("I;16") or values.max(initial=0) > 255 else 255.0
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.uint16, copy=False) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        values = np.asarray(image, dtype=np.float32)
+        top = 65535.0 if values.max(initial=0) > 255 else 255.0
         return Image.fromarray((values.clip(0, top) * (255.0 / top)).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         rgba = image.convert("RGBA")

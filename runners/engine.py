@@ -4,6 +4,7 @@ Invariants:
 - Executed at least once, counted once: a result is recorded under the attempt's fencing token only.
 - Before a unit starts, its access is asked for again (``gate``); a withheld unit never reaches a worker.
 - A dying or hanging worker fails the one unit it was at; what it had not begun goes back to the queue unharmed.
+- No error of a hook or of the journal ends the engine: it is logged, the units go back, and work goes on after a pause.
 - After SIGKILL nothing needs repair: the next start takes back what the dead process held.
 
 It leaves out: who may ask (``federation.policy``), what results mean (``linkeddata.answers``), other machines.
@@ -23,7 +24,7 @@ from typing import Final
 from cas.errors import CasError
 from linkeddata.pipeline import ConformanceReport, Environment, PipelineManifest, WorkUnit
 from runners.catalogue import Catalogue, Entry, make_pipeline
-from runners.errors import ImageRefused, PipelineUnavailable, WorkerDied
+from runners.errors import ImageRefused, PipelineUnavailable, UnitFailed, WorkerDied
 from runners.journal import Journal, Leased
 from runners.workers import OpenImage, Worker, WorkerSettings
 
@@ -151,35 +152,48 @@ class Engine:
     async def _reclaim(self) -> None:
         while True:
             await asyncio.sleep(max(1.0, self._settings.lease_s / 4))
-            if await self._journal.reclaim(self._boot, now=self._hooks.clock()):
-                self.wake()
+            try:
+                if await self._journal.reclaim(self._boot, now=self._hooks.clock()):
+                    self.wake()
+            except Exception:
+                log.exception("leases could not be looked through; it is tried again")
 
     async def _slot(self, entry: Entry, number: int) -> None:
         offer = self._offers[entry.name]
         worker = self._first[entry.name] if number == 0 else None
         pause_s = RESTART_PAUSE_S
         while True:
-            leased = await self._journal.lease(
-                offer.manifest.digest,
-                offer.environment.digest,
-                limit=self._settings.batch,
-                now=self._hooks.clock(),
-                lease_s=self._settings.lease_s,
-                boot=self._boot,
-            )
-            if not leased:
-                await self._sleep_until_woken()
-                continue
-            if worker is None or worker.pid is None:
-                worker = await self._replace(entry, offer, worker)
-                if worker is None:
-                    for item in leased:
-                        await self._journal.release(item.unit.key, item.attempt, now=self._hooks.clock())
-                    await asyncio.sleep(pause_s)
-                    pause_s = min(2 * pause_s, RESTART_PAUSE_MAX_S)
+            leased: list[Leased] = []
+            try:
+                leased = await self._journal.lease(
+                    offer.manifest.digest,
+                    offer.environment.digest,
+                    limit=self._settings.batch,
+                    now=self._hooks.clock(),
+                    lease_s=self._settings.lease_s,
+                    boot=self._boot,
+                )
+                if not leased:
+                    await self._sleep_until_woken()
                     continue
-            pause_s = RESTART_PAUSE_S
-            await self._run_batch(worker, leased)
+                if worker is None or worker.pid is None:
+                    worker = await self._replace(entry, offer, worker)
+                if worker is not None:
+                    await self._run_batch(worker, leased)
+                    pause_s = RESTART_PAUSE_S
+                    continue
+            except Exception:
+                log.exception("pipeline %s: the engine could not go on; it tries again in %g s", entry.name, pause_s)
+            await self._give_back(leased)
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RESTART_PAUSE_MAX_S)
+
+    async def _give_back(self, leased: list[Leased]) -> None:
+        for item in leased:
+            try:
+                await self._journal.release(item.unit.key, item.attempt, now=self._hooks.clock())
+            except Exception:
+                log.exception("unit %s stays taken until its lease is over", item.unit.key)
 
     async def _replace(self, entry: Entry, offer: Offer, old: Worker | None) -> Worker | None:
         if old is not None:
@@ -202,16 +216,18 @@ class Engine:
     async def _run_batch(self, worker: Worker, leased: list[Leased]) -> None:
         """Runs units one after the other; records each while the next one already runs."""
         recording: asyncio.Task[None] | None = None
-        for item in leased:
-            if worker.pid is None:
-                await self._journal.release(item.unit.key, item.attempt, now=self._hooks.clock())
-                continue
-            outcome = await self._run_unit(worker, item)
+        try:
+            for item in leased:
+                if worker.pid is None:
+                    await self._journal.release(item.unit.key, item.attempt, now=self._hooks.clock())
+                    continue
+                outcome = await self._run_unit(worker, item)
+                if recording is not None:
+                    await recording
+                recording = asyncio.create_task(self._record(item, outcome))
+        finally:
             if recording is not None:
                 await recording
-            recording = asyncio.create_task(self._record(item, outcome))
-        if recording is not None:
-            await recording
 
     async def _run_unit(self, worker: Worker, item: Leased) -> "_Outcome":
         withheld = await self._hooks.gate(item.unit)
@@ -225,7 +241,7 @@ class Engine:
         except CasError as error:
             log.warning("image %s: %s", item.unit.image, error)
             return _Outcome(kind="transient", reason="the image could not be opened: it was changed or is gone")
-        except WorkerDied as error:
+        except (UnitFailed, WorkerDied) as error:
             log.warning("unit %s: %s", item.unit.key, error)
             return _Outcome(kind="transient", reason=str(error))
         body = json.dumps(result.body, ensure_ascii=False, sort_keys=True, separators=(",", ":")).encode()

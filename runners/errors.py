@@ -5,6 +5,7 @@
     RunnerError
     ├── ImageRefused        the image cannot be used (permanent: the same bytes are refused again)
     ├── PipelineUnavailable the pipeline cannot run on this machine
+    ├── UnitFailed          this time it did not work, the worker is well (transient: tried again)
     └── WorkerDied          the worker ended or hung (transient: tried again elsewhere)
 """
 
@@ -19,6 +20,10 @@ class ImageRefused(RunnerError):
 
 class PipelineUnavailable(RunnerError):
     """A library or model is missing, or the reference images do not give what they must."""
+
+
+class UnitFailed(RunnerError):
+    """Memory, disk or the pipeline failed at this unit; that may pass, so it is no result."""
 
 
 class WorkerDied(RunnerError):

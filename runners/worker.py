@@ -7,7 +7,9 @@ message. The worker opens no file of the collection and no connection; its paren
 Messages (SOCK_SEQPACKET, JSON):
     from the worker: {"ready": {...}} or {"unavailable": reason}
     to it:           {"id": n, "parameters": {...}} with one descriptor
-    from it:         {"id": n, "body": {...}, "seconds": s} or {"id": n, "refused": reason}
+    from it:         {"id": n, "body": {...}, "seconds": s},
+                     {"id": n, "refused": reason} (the same bytes will be refused again) or
+                     {"id": n, "failed": reason} (this time)
 """
 
 import os
@@ -80,7 +82,11 @@ def _answer(pipeline: Pipeline, request: dict[str, Any], descriptor: int, limits
     except ImageRefused as error:
         return {"id": request["id"], "refused": str(error)[:500]}
     except MemoryError:
-        return {"id": request["id"], "refused": "the image needs more memory than a worker may use"}
+        return {"id": request["id"], "failed": "the image needs more memory than a worker may use"}
+    except OSError as error:
+        return {"id": request["id"], "failed": f"the image could not be read from the disk: {error.strerror}"}
+    except Exception as error:  # noqa: BLE001 - whatever a library raises costs this unit, not the worker
+        return {"id": request["id"], "failed": f"the pipeline failed: {type(error).__name__}"}
     height, width = pixels.shape[:2]
     body["image"] = {"width": int(width), "height": int(height)}
     answer = {"id": request["id"], "body": body, "seconds": round(time.monotonic() - started, 3)}

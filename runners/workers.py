@@ -3,7 +3,8 @@
 Invariants:
 - A worker is a fresh interpreter (``-P``) with a clean environment and one inherited socket; it gets images as open
   descriptors, so it needs no access to the collection.
-- Nothing a worker says is believed: answers are bounded, parsed strictly and checked by their output contract.
+- Nothing a worker says is believed: answers are bounded, parsed strictly and checked by their output contract, and
+  only what the contract names is kept. Reasons are cut to a sentence of short words.
 - One request is answered at a time. A worker that ends, hangs or babbles is killed; only the unit it was at fails.
 
 It leaves out: which unit comes next (``runners.engine``) and what is remembered (``runners.journal``).
@@ -11,25 +12,28 @@ It leaves out: which unit comes next (``runners.engine``) and what is remembered
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final, Protocol
 
 from linkeddata.errors import DocumentError
 from linkeddata.json_strict import Json, as_object, get_object, parse_json
-from linkeddata.outputs import MAX_BODY_BYTES, parse_output
+from linkeddata.outputs import MAX_BODY_BYTES, Output, parse_output
 from linkeddata.pipeline import Environment, PipelineManifest
 from runners.catalogue import Entry
 from runners.decode import Limits
-from runners.errors import ImageRefused, PipelineUnavailable, WorkerDied
+from runners.errors import ImageRefused, PipelineUnavailable, UnitFailed, WorkerDied
 
 START_TIMEOUT_S: Final = 180.0
 """Loading a model and running its references takes 3 s here; a cold disk or a busy machine takes far longer."""
+MAX_REASON_CHARS: Final = 200
+MAX_REASON_WORD: Final = 40
 _RECEIVE_BYTES: Final = 262_144
 _KEPT_VARIABLES: Final = (
     "PATH",
@@ -136,6 +140,7 @@ class Worker:
 
         Raises:
             ImageRefused: the image cannot be used; the worker is well.
+            UnitFailed: it did not work this time; the worker is well.
             WorkerDied: the worker ended, hung or babbled, and is gone.
         """
         if self._channel is None:
@@ -152,18 +157,18 @@ class Worker:
             await self.stop()
             raise WorkerDied("the worker answered something else")
         if "refused" in message:
-            raise ImageRefused(str(message["refused"])[:500])
+            raise ImageRefused(plain_reason(message["refused"]))
+        if "failed" in message:
+            raise UnitFailed(plain_reason(message["failed"]))
         body = message.get("body")
         if len(_dumps(body)) > MAX_BODY_BYTES:
             raise ImageRefused("the result is larger than a result may be")
         try:
-            parse_output(self.manifest.output, body)
+            output = parse_output(self.manifest.output, body)
         except DocumentError as error:
-            raise ImageRefused(f"the result was refused: {error}") from error
+            raise ImageRefused(plain_reason(f"the result was refused: {error}")) from error
         seconds = message.get("seconds")
-        return UnitBody(
-            body=as_object(body, "body"), seconds=float(seconds) if isinstance(seconds, int | float) else 0.0
-        )
+        return UnitBody(body=checked_body(output), seconds=float(seconds) if isinstance(seconds, int | float) else 0.0)
 
     async def stop(self) -> None:
         """Ends the process at once; safe to repeat."""
@@ -208,6 +213,18 @@ class Worker:
             raise WorkerDied(f"the worker babbled: {error}") from error
 
 
+def checked_body(output: Output) -> dict[str, Json]:
+    """The body that says exactly this output and nothing beside it: members that no contract names are gone."""
+    body: dict[str, Json] = json.loads(json.dumps(asdict(output)))
+    return body
+
+
+def plain_reason(said: Json) -> str:
+    """A worker's reason as people may see it: one short line without long runs that could carry something else."""
+    words = "".join(char if char.isprintable() else " " for char in str(said)).split()
+    return " ".join(word[:MAX_REASON_WORD] for word in words)[:MAX_REASON_CHARS] or "no reason was given"
+
+
 def _ready(document: dict[str, Json]) -> ReadyWorker:
     environment = get_object(document, "environment")
     deviations = get_object(document, "deviations")
@@ -225,8 +242,6 @@ def _ready(document: dict[str, Json]) -> ReadyWorker:
 
 
 def _dumps(value: Json) -> bytes:
-    import json
-
     return json.dumps(value, ensure_ascii=False).encode("utf-8", "replace")
 
 

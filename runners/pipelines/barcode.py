@@ -7,6 +7,7 @@ The second reader is restricted to the symbologies in which it makes no false fi
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from ctypes import CDLL, byref, c_uint
 from ctypes.util import find_library
 from typing import Any, Final
 
@@ -72,7 +73,7 @@ class Barcode:
         if self._has_zbar:
             from pyzbar import pyzbar  # noqa: F401 - loads libzbar now, before the walls go up
 
-            versions["libzbar"] = "present"
+            versions["libzbar"] = _zbar_version()
         return Environment(versions=versions, execution_provider="cpu", precision="uint8", device_class="cpu")
 
     def run(self, pixels: Pixels, parameters: Mapping[str, Json]) -> dict[str, Json]:  # noqa: ARG002
@@ -136,6 +137,13 @@ class Barcode:
                 x, y, w, h = item.rect
                 box = _box([x, x + w], [y, y + h])
                 yield {"symbology": kind, "payload": text, "box": box, "reader": "zbar"}
+
+
+def _zbar_version() -> str:
+    """Version of the C library, which pip knows nothing of."""
+    parts = (c_uint(), c_uint(), c_uint())
+    CDLL(find_library("zbar")).zbar_version(*(byref(part) for part in parts))
+    return ".".join(str(part.value) for part in parts)
 
 
 def _is_plausible(kind: str, text: str) -> bool:

@@ -39,7 +39,8 @@ class NetworkProbe:
             "tcp6": _open(socket.AF_INET6, socket.SOCK_STREAM),
             "udp4": _open(socket.AF_INET, socket.SOCK_DGRAM),
             "unix": _open(socket.AF_UNIX, socket.SOCK_STREAM),
-            "dns": _resolve(),
+            "dns": _open(socket.AF_INET, socket.SOCK_DGRAM, port=53),
+            "resolver": _resolve(),
         }
         return {"attempts": attempts, "doubts": []}
 
@@ -48,9 +49,11 @@ class NetworkProbe:
         return ()
 
 
-def _open(family: int, kind: int) -> str:
+def _open(family: int, kind: int, *, port: int | None = None) -> str:
     try:
-        socket.socket(family, kind).close()
+        with socket.socket(family, kind) as opened:
+            if port is not None:
+                opened.connect(("127.0.0.1", port))
     except OSError as error:
         return errno.errorcode.get(error.errno or 0, "error")
     return "opened"
