@@ -81,6 +81,37 @@ class Huge(_Base):
         return {"measures": {str(n): "1" for n in range(400_000)}, "verdicts": {}, "doubts": []}
 
 
+class Smuggling(_Base):
+    """Puts more into its answer than its contract names."""
+
+    name = "smuggling"
+
+    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+        return {**super().run(pixels, parameters), "pixels": base64.b64encode(pixels.tobytes()).decode()}
+
+
+class Chatty(_Base):
+    """Refuses every image with a reason that holds its pixels."""
+
+    name = "chatty"
+
+    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+        from runners.errors import ImageRefused
+
+        raise ImageRefused("too dark\n\x1b[31m " + base64.b64encode(pixels.tobytes()).decode())
+
+
+class Raising(_Base):
+    """Fails inside a library on images whose first pixel is dark, as an inference session without memory does."""
+
+    name = "raising"
+
+    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+        if int(pixels[0, 0, 0]) < 40:
+            raise RuntimeError("BFC arena: " + base64.b64encode(pixels.tobytes()).decode())
+        return super().run(pixels, parameters)
+
+
 class Nonconforming(_Base):
     """Its reference image does not come out."""
 

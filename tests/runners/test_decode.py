@@ -6,11 +6,11 @@ import zlib
 
 import numpy as np
 import pytest
+from conftest import jpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from conftest import jpeg
 from runners.decode import Limits, decode_upright, read_header
 from runners.errors import ImageRefused
 
@@ -36,6 +36,52 @@ def test_every_exif_orientation_comes_out_upright(orientation: int) -> None:
     header = read_header(io.BytesIO(data), len(data), SMALL)
     assert (header.height, header.width) == expected.shape[:2]
     assert header.orientation == orientation
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "TIFF"])
+def test_header_and_pixels_agree_on_upright_in_every_format(kind: str, orientation: int) -> None:
+    stored = np.zeros((24, 40, 3), dtype=np.uint8)
+    stored[:8, :12] = (250, 10, 10)
+    image, exif = Image.fromarray(stored), Image.Exif()
+    exif[0x0112] = orientation
+    data = encoded(image, kind, exif=exif, **({"lossless": True} if kind == "WEBP" else {}))
+    image.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(image))
+    assert np.array_equal(decode(data), expected)
+    header = read_header(io.BytesIO(data), len(data), SMALL)
+    assert (header.height, header.width, header.orientation) == (*expected.shape[:2], orientation)
+
+
+def test_a_camera_file_with_a_preview_behind_is_a_jpeg() -> None:
+    first, second = Image.new("RGB", (40, 24), (200, 0, 0)), Image.new("RGB", (20, 12), (0, 200, 0))
+    data = encoded(first, "MPO", save_all=True, append_images=[second])
+    assert read_header(io.BytesIO(data), len(data), SMALL).media_type == "image/jpeg"
+    pixels = decode(data)
+    assert pixels.shape == (24, 40, 3)
+    assert pixels[0, 0, 0] > 150
+
+
+@pytest.mark.parametrize("values", [(0, 32_768, 65_535)])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_sixteen_bits_become_eight(kind: str, values: tuple[int, ...]) -> None:
+    data = encoded(Image.fromarray(np.array([values], dtype=np.uint16)), kind)
+    assert decode(data)[0].tolist() == [[0, 0, 0], [128, 128, 128], [255, 255, 255]]
+
+
+class FailingDisk(io.BytesIO):
+    """A file on a disk that fails after its first blocks."""
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if self.tell() > 600:
+            raise OSError(5, "Input/output error")
+        return super().read(512 if size is None or size < 0 or size > 512 else size)
+
+
+def test_a_failing_disk_says_nothing_about_the_image() -> None:
+    data = jpeg(4, size=(300, 200))
+    with pytest.raises(OSError, match="Input/output"):
+        decode_upright(FailingDisk(data), len(data), SMALL)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16", "CMYK"])

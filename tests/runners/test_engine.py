@@ -5,19 +5,19 @@ import contextlib
 import json
 import os
 from collections.abc import AsyncIterator, Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import NOW, jpeg
 from PIL import Image
+from pipelines_for_tests import entry
 
 from cas.ids import ContentId
 from cas.store import BlobStore
-from conftest import NOW, jpeg
 from linkeddata.outputs import NetworkProbe, parse_output
 from linkeddata.pipeline import WorkUnit
-from pipelines_for_tests import entry
 from runners.catalogue import Catalogue
 from runners.decode import Limits
 from runners.engine import Engine, EngineHooks, EngineSettings
@@ -99,6 +99,13 @@ class Bench:
                 settled += status is not None and status.state != "queued"
 
 
+@pytest.fixture(autouse=True)
+def no_long_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pauses between attempts are the journal's to test."""
+    monkeypatch.setattr("runners.journal.RETRY_AFTER", timedelta(milliseconds=5))
+    monkeypatch.setattr("runners.engine.IDLE_S", 0.02)
+
+
 @pytest.fixture
 def store(tmp_path: Path):  # type: ignore[no-untyped-def]
     made = BlobStore.open(tmp_path / "blobs")
@@ -132,7 +139,8 @@ async def test_a_worker_cannot_open_any_connection(store: BlobStore) -> None:
         assert {name: output.attempts[name] for name in ("tcp4", "tcp6", "udp4", "unix")} == dict.fromkeys(
             ("tcp4", "tcp6", "udp4", "unix"), "EPERM"
         )
-        assert output.attempts["dns"] != "opened"
+        assert output.attempts["dns"] == "EPERM"
+        assert output.attempts["resolver"] != "opened"
 
 
 async def test_good_and_bad_images_each_have_their_end(store: BlobStore) -> None:
@@ -175,6 +183,83 @@ async def test_a_result_that_breaks_its_contract_never_gets_out(store: BlobStore
         assert status is not None
         assert status.state == "failed"
         assert status.body is None
+
+
+async def test_members_that_no_contract_names_are_not_kept(store: BlobStore) -> None:
+    async with bench(store, "Smuggling") as made:
+        [unit] = await made.work([plain(100)])
+        await made.wait(1)
+        status = made.journal.status(unit.key)
+        assert status is not None
+        assert set(json.loads(status.body or b"{}")) == {"image", "measures", "verdicts", "doubts"}
+
+
+async def test_a_reason_is_a_sentence_and_no_way_out_for_pixels(store: BlobStore) -> None:
+    async with bench(store, "Chatty") as made:
+        [unit] = await made.work([plain(100)])
+        await made.wait(1)
+        status = made.journal.status(unit.key)
+        assert status is not None
+        assert status.reason.startswith("too dark ")
+        assert status.reason.isprintable()
+        assert len(status.reason) <= 200
+        assert max(len(word) for word in status.reason.split()) <= 40
+
+
+async def test_a_library_that_fails_costs_its_unit_and_not_the_worker(store: BlobStore) -> None:
+    async with bench(store, "Raising") as made:
+        pids = {worker.pid for worker in made.engine._workers}
+        units = await made.work([plain(0), plain(200)])
+        await made.wait(2)
+        states = [made.journal.status(unit.key) for unit in units]
+        assert [status.state for status in states if status] == ["failed", "done"]
+        assert states[0] is not None
+        assert (states[0].failure_kind, states[0].reason) == (
+            "transient",
+            "the pipeline failed: RuntimeError (3 times)",
+        )
+        assert {worker.pid for worker in made.engine._workers} == pids
+
+
+async def test_no_error_around_the_engine_ends_it(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The gate's database is locked once, the journal's disk is full once, a lease fails once: all units are done."""
+    monkeypatch.setattr("runners.engine.RESTART_PAUSE_S", 0.01)
+    trouble = {"gate": 1, "complete": 1, "lease": 1}
+
+    def once(name: str) -> None:
+        if trouble[name]:
+            trouble[name] -= 1
+            raise OSError(28, f"{name}: no space left on device")
+
+    def gate(unit: WorkUnit) -> str | None:
+        once("gate")
+        return None
+
+    made = Bench(store, Catalogue.of((), extra=(entry("Plain"),)), gate=gate)
+    complete, lease = made.journal.complete, made.journal.lease
+
+    async def failing_complete(*arguments: object, **options: object) -> bool:
+        once("complete")
+        return await complete(*arguments, **options)  # type: ignore[arg-type]
+
+    async def failing_lease(*arguments: object, **options: object) -> object:
+        once("lease")
+        return await lease(*arguments, **options)  # type: ignore[arg-type]
+
+    made.journal.complete, made.journal.lease = failing_complete, failing_lease  # type: ignore[method-assign,assignment]
+    await made.start()
+    try:
+        units = await made.work([plain(100 + number) for number in range(6)])
+        await made.wait(6)
+        states = [made.journal.status(unit.key) for unit in units]
+        assert {status.state for status in states if status} == {"done"}
+        assert {status.failures for status in states if status} == {0}
+        assert not any(trouble.values())
+        assert "tries again" in caplog.text
+    finally:
+        await made.stop()
 
 
 async def test_the_gate_is_asked_before_a_unit_starts(store: BlobStore) -> None:
