@@ -28,11 +28,11 @@ def cli_reference() -> str:
                 assert inner is not None
                 add(inner, [*names, name], context)
 
-    root = click.Context(cli, info_name="vasculum")
+    root = click.Context(cli, info_name="vasculum", help_option_names=["-h", "--help"])
     for name in COMMANDS:
         command = cli.get_command(root, name)
         assert command is not None
-        add(command, ["vasculum", name], None)
+        add(command, ["vasculum", name], root)
     return "\n".join(parts)
 
 
@@ -46,7 +46,7 @@ def licence_reference() -> str:
         "The text as it was stated is always kept. A version that is not stated is not invented.\n"
         "Non-commercial and no-derivatives licences allow showing the unchanged image, so such images are open too.\n\n"
         "Recognised are the Creative Commons addresses (http or https, with or without legalcode, deed or a slash) and\n"
-        'the usual ways to write the name, such as `cc-by`, `CC BY 4.0` or `Attribution 4.0 International (CC BY 4.0)`.\n\n'
+        "the usual ways to write the name, such as `cc-by`, `CC BY 4.0` or `Attribution 4.0 International (CC BY 4.0)`.\n\n"
         "| licence | address | version |\n|---|---|---|\n" + rows + "\n\n"
         "For a whole source, `[sources.X] licence` in node.toml states the licence of images that state none, and\n"
         "`access` sets the class itself.\n"

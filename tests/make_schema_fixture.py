@@ -11,6 +11,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parent))
 
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
+
 from node.folder import open_folder
 from node.setup import NewNode, create_node
 from node.storage.db import migrations

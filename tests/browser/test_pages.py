@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
-
-from browser.cdp import Page, browser
 from conftest import NOW
-from node.folder import NodeFolder
-from node.web.session import make_token
 from web_world import READ_OPEN, World, serving
 from web_world import SETTINGS as WORLD_SETTINGS
+
+from browser.cdp import Page, browser
+from node.folder import NodeFolder
+from node.web.session import make_token
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from conftest import NOW
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
@@ -13,7 +14,6 @@ from cas.durable import owned_path
 from cas.errors import BlobChanged, BlobNotFound, BlobRefused, StoreFailed
 from cas.ids import ContentId
 from cas.store import AdoptFailure, AdoptResult, BlobStore, PutResult
-from conftest import NOW
 
 
 @pytest.fixture

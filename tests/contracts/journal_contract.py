@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from conftest import NOW
+
 from linkeddata.pipeline import WorkUnit
 from runners.journal import MAX_FAILURES, Journal, UnitStatus
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import jpeg
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import jpeg
 from node.demo.collections import institutions, write_collections
 from node.demo.leaks import LeakFinder
 from node.demo.truth import Truth, choose_term, score

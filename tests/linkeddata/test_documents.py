@@ -6,10 +6,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
+from conftest import NOW
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from conftest import NOW
 from federation.identity import KeyRing, SigningKey
 from linkeddata.access import AccessClass
 from linkeddata.canon import canonical_bytes

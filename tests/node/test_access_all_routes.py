@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from conftest import NOW
+from web_world import KINDS, READ_HIDDEN, READ_OPEN, SECRET_PLACE, World, serving
+from web_world import SETTINGS as WORLD_SETTINGS
 
 from cas.ids import ContentId
 from node.folder import NodeFolder
 from node.web.session import make_token
-from conftest import NOW
-from web_world import KINDS, READ_HIDDEN, READ_OPEN, SECRET_PLACE, World, serving
-from web_world import SETTINGS as WORLD_SETTINGS
 
 Make = Callable[..., NodeFolder]
 

@@ -3,16 +3,16 @@
 import os
 import random
 import sqlite3
+from datetime import timedelta
 from pathlib import Path
 
-import pytest
-
 import kill_harness
-from contracts.journal_contract import unit
+import pytest
 from conftest import NOW, ROOT
+from contracts.journal_contract import unit
+
 from node.storage.db import Database
 from node.storage.journal import SqliteJournal
-from datetime import timedelta
 
 UNITS = 40
 CHILD = """

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-
 from conftest import NOW, ROOT, ingest, jpeg, rows_of, write_archive
+
 from federation.identity import SigningKey
 from node import backup, doctor
 from node.backup import BackupError, make_backup, restore_backup

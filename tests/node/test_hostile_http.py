@@ -8,11 +8,11 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
+from conftest import NOW, ingest, jpeg, rows_of, write_archive
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from yarl import URL
 
-from conftest import NOW, ingest, jpeg, rows_of, write_archive
 from node.app import build_application
 from node.folder import NodeFolder
 from node.storage.search import fts_query

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from conftest import NOW, ORIGIN, ingest, jpeg, rows_of, write_archive
 
 from cas.ids import ContentId
-from conftest import NOW, ORIGIN, ingest, jpeg, rows_of, write_archive
 from node.folder import NodeFolder
 from node.services.ingest import PlanHeld
 from node.storage import annotations, records

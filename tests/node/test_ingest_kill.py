@@ -2,14 +2,13 @@
 
 import json
 import random
-
 from pathlib import Path
 
-import pytest
-
 import kill_harness
-from cas.ids import ContentId
+import pytest
 from conftest import NOW, ORIGIN, ingest, jpeg, rows_of, write_archive
+
+from cas.ids import ContentId
 from node.folder import open_folder
 from node.setup import NewNode, create_node
 

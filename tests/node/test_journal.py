@@ -6,11 +6,11 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from conftest import NOW
+from contracts.journal_contract import JournalContract, unit
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from conftest import NOW
-from contracts.journal_contract import JournalContract, unit
 from node.storage.db import Database
 from node.storage.journal import SqliteJournal
 from runners.journal import Journal, MemoryJournal, UnitStatus

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp.test_utils import TestClient, TestServer
-
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
+
+from cas.ids import ContentId
 from linkeddata.access import AccessClass
+from linkeddata.annotation import build_annotation
 from linkeddata.answers import UnitAnswer
 from linkeddata.outputs import parse_output
-from linkeddata.records import build_annotation
-from cas.ids import ContentId
 from node.app import build_application
 from node.folder import NodeFolder
 from node.storage import annotations, records
