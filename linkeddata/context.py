@@ -24,9 +24,15 @@ PREFIXES: Final[Mapping[str, str]] = {
 }
 
 
+IRI_TERMS: Final = (
+    "ac:accessURI", "dcterms:conformsTo", "dcterms:license", "oa:motivation", "ods:relatedResourceURI",
+)  # fmt: skip
+"""Terms whose values are links, not texts: written as plain strings like openDS does, read as IRIs."""
+
+
 def inline_context() -> dict[str, Json]:
     """The ``@context`` member of a document."""
-    return dict(PREFIXES)
+    return {**PREFIXES, **{term: {"@id": term, "@type": "@id"} for term in IRI_TERMS}}
 
 
 def with_context(document: Mapping[str, Json]) -> dict[str, Json]:

@@ -27,7 +27,7 @@ from linkeddata.times import format_time, parse_time
 MAX_BYTES: Final = 65_536
 """A registry holds thousands of descriptors; one that is larger than 64 KiB is not a description."""
 MAX_LIFETIME: Final = timedelta(days=30)
-_ORIGIN = re.compile(r"https?://[a-z0-9.\-]+(:\d{1,5})?\Z|https?://\[[0-9a-f:]+\](:\d{1,5})?\Z")
+_ORIGIN = re.compile(r"https?://(?:[a-z0-9.\-]+|\[[0-9a-f:]+\])(?::[1-9][0-9]{0,4})?\Z")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -181,8 +181,8 @@ def parse_node_descriptor(value: Json) -> NodeDescriptor:
         raise DocumentError("keys must hold at least one signing key, each name once")
     holdings = get_object(document, "holdings")
     kingdoms = get_object(holdings, "kingdoms")
-    if len(kingdoms) > 100 or any(not isinstance(count, int) for count in kingdoms.values()):
-        raise DocumentError("kingdoms are counts by name")
+    if len(kingdoms) > 100:
+        raise DocumentError("kingdoms has more than 100 names")
     policy = get_object(document, "policy")
     return NodeDescriptor(
         origin=origin,
@@ -201,7 +201,7 @@ def parse_node_descriptor(value: Json) -> NodeDescriptor:
             specimens=get_int(holdings, "specimens", low=0, high=2**40),
             media=get_int(holdings, "media", low=0, high=2**40),
             digest=get_str(holdings, "digest", max_chars=100),
-            kingdoms={str(name)[:100]: int(count) for name, count in kingdoms.items()},
+            kingdoms={name[:100]: get_int(kingdoms, name, low=0, high=2**40) for name in kingdoms},
             updated=parse_time(get_str(holdings, "updated", max_chars=30)),
         ),
         insecure_loopback=get_bool(document, "insecureLoopback", default=False),

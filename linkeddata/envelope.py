@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
 from linkeddata.canon import canonical_bytes
-from linkeddata.errors import EnvelopeError, SignatureInvalid
+from linkeddata.errors import DocumentError, EnvelopeError, SignatureInvalid
 from linkeddata.json_strict import MAX_BYTES, Json, get_list, get_str, parse_json
 
 T = TypeVar("T")
@@ -106,11 +106,21 @@ def parse_envelope(source: bytes | str | Json, *, max_bytes: int = 2 * MAX_BYTES
     """The DSSE JSON form as an (unverified) envelope.
 
     Raises:
+        JsonInputError: the bytes are no JSON that we accept.
         EnvelopeError: it is malformed.
     """
     value = parse_json(source, max_bytes=max_bytes) if isinstance(source, bytes | str) else source
     if not isinstance(value, dict):
         raise EnvelopeError("an envelope is a JSON object with payloadType, payload and signatures")
+    try:
+        return _envelope(value, max_bytes)
+    except EnvelopeError:
+        raise
+    except DocumentError as error:
+        raise EnvelopeError(f"envelope: {error}") from error
+
+
+def _envelope(value: dict[str, Json], max_bytes: int) -> Envelope:
     signatures: list[Signature] = []
     for item in get_list(value, "signatures", max_items=MAX_SIGNATURES):
         if not isinstance(item, dict):
@@ -130,7 +140,10 @@ def parse_envelope(source: bytes | str | Json, *, max_bytes: int = 2 * MAX_BYTES
 
 
 def open_envelope(envelope: Envelope, *, payload_type: str, verifier: Verifier) -> Verified[Json]:
-    """The payload, after at least one good signature and no bad one by a known key.
+    """The payload, after at least one good signature by a key that counts.
+
+    Signatures by other keys, and bad ones, say nothing: anyone can add them to somebody else's envelope.
+    ``Verified.kids`` names each key with a good signature once.
 
     Raises:
         EnvelopeError: another kind of document, or no good signature.
@@ -146,7 +159,8 @@ def open_envelope(envelope: Envelope, *, payload_type: str, verifier: Verifier) 
         except SignatureInvalid as error:
             failure = error
         else:
-            good.append(item.kid)
+            if item.kid not in good:
+                good.append(item.kid)
     if not good:
         raise failure or SignatureInvalid("no signature")
     return Verified(value=parse_json(envelope.payload), kids=tuple(good), payload=envelope.payload)

@@ -4,6 +4,7 @@ Invariants:
 - Refused: more than ``max_bytes``, deeper than ``max_depth``, duplicate keys, NaN and Infinity, integers beyond
   64 bit, numbers that overflow, lone surrogates, anything but UTF-8, a byte order mark, text after the value.
 - Whatever the bytes are, the answer is a value or ``JsonInputError``; never another exception.
+- The time is linear in the size of the input, also for input that is not JSON.
 
 It leaves out: what the values mean. The ``get_*`` helpers read members of known type and say where they are wrong.
 
@@ -26,7 +27,9 @@ MAX_BYTES: Final = 1_048_576
 MAX_DEPTH: Final = 32
 """Our deepest document nests 9 levels; the limit keeps recursion far from the interpreter's."""
 MAX_INT: Final = 2**63 - 1
-_STRUCTURE = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{\]}]', re.DOTALL)
+_STRUCTURE = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)|[\[{\]}]', re.DOTALL)
+"""A whole string, or a bracket outside of strings. A string that is never closed reaches to the end: the pattern never
+goes back (possessive), because an open quotation mark followed by many escaped ones would otherwise cost hours."""
 
 
 def parse_json(data: bytes | str, *, max_bytes: int = MAX_BYTES, max_depth: int = MAX_DEPTH) -> Json:

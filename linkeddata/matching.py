@@ -26,8 +26,13 @@ MAX_QUERY_CHARS: Final = 300
 MAX_WORDS: Final = 24
 """Words of one query; each is compared with every word on the label."""
 MAX_EDITS: Final = 3
-MAX_TOKENS: Final = 6000
-"""Words read from one image that are searched; a full page of print has about 600."""
+MAX_TOKENS: Final = 12_000
+"""Words read from one image that are searched: as many as the 24,000 characters of ``label-text/1`` can hold, so that a
+*no* never rests on words that were skipped. A full page of print has about 600."""
+_BARRED: Final = str.maketrans(
+    {"ø": "o", "ł": "l", "đ": "d", "ð": "d", "ħ": "h", "ı": "i", "æ": "ae", "œ": "oe", "þ": "th"}
+)
+"""Letters whose stroke is no accent to Unicode, but is lost by reading machines all the same."""
 _SUFFIX_MIN: Final = 5
 _SUFFIX_REST: Final = 4
 _PART = re.compile(r'"([^"]*)"(~\d*)?|(\S+)')
@@ -101,7 +106,7 @@ def parse_match(text: str) -> TextQuery:
         raise MatchError("there is no word in this text query")
     if sum(len(phrase.words) for phrase in phrases) > MAX_WORDS:
         raise MatchError(f"a text query has at most {MAX_WORDS} words")
-    return TextQuery(phrases=tuple(phrases), text=text)
+    return TextQuery(phrases=tuple(dict.fromkeys(phrases)), text=text)
 
 
 def match_lines(query: TextQuery, lines: Sequence[TextLine]) -> list[TextMatch]:
@@ -118,7 +123,7 @@ def match_lines(query: TextQuery, lines: Sequence[TextLine]) -> list[TextMatch]:
 
 def normalise(text: str) -> str:
     """Letters and digits in lower case without accents, everything else a blank."""
-    folded = unicodedata.normalize("NFKD", text).casefold()
+    folded = unicodedata.normalize("NFKD", text).casefold().translate(_BARRED)
     return "".join(char if char.isalnum() else " " for char in folded if not unicodedata.combining(char))
 
 
@@ -242,16 +247,38 @@ def _distance_joined(phrase: Phrase, run: Sequence[_Token], start: int) -> tuple
         have += run[start + length - 1].word
         if len(have) > 4 * len(want) + 40:
             return None
-        if length != len(phrase.words) and abs(len(have) - len(want)) <= limit:
-            distance = OSA.distance(want, have, score_cutoff=limit)
-            if distance <= limit:
+        if have == want:
+            return length, 0
+        if length != len(phrase.words):
+            distance = _aligned(phrase, have, limit)
+            if distance is not None:
                 return length, distance
-        if length == 1 and len(have) >= len(want) + _SUFFIX_REST:
-            end = have[-len(want) :]
-            distance = OSA.distance(want, end, score_cutoff=limit)
-            if distance <= limit and end[0] == want[0]:
+        if length == 1 and len(have) >= len(want) + _SUFFIX_REST and have[-len(want)] == want[0]:
+            distance = _aligned(phrase, have[-len(want) :], limit)
+            if distance is not None:
                 return 1, distance
     return None
+
+
+def _aligned(phrase: Phrase, letters: str, limit: int) -> int | None:
+    """Wrong letters when ``letters`` is the phrase without blanks, each word within its own limit; None: it is not.
+
+    Without the limit per word, "HerbariumMartius" would pass for "Herbarium Martii" with one wrong letter per word.
+    """
+    want = "".join(phrase.words)
+    if abs(len(letters) - len(want)) > limit or OSA.distance(want, letters, score_cutoff=limit) > limit:
+        return None
+    ends = {0: 0}
+    for word in phrase.words:
+        allowed = _allowed(word, phrase.edits)
+        following: dict[int, int] = {}
+        for start, spent in ends.items():
+            for end in range(start + len(word) - allowed, min(start + len(word) + allowed, len(letters)) + 1):
+                distance = OSA.distance(word, letters[start:end], score_cutoff=allowed)
+                if distance <= allowed:
+                    following[end] = min(following.get(end, limit), spent + distance)
+        ends = following
+    return ends.get(len(letters))
 
 
 def _match(window: Sequence[_Token], distance: int, lines: Sequence[TextLine]) -> TextMatch:

@@ -29,9 +29,13 @@ MAX_CODES: Final = 64
 MAX_PAYLOAD_CHARS: Final = 300
 """A catalogue number or a short address; longer payloads are posters, not labels."""
 MAX_DOUBTS: Final = 10
+MAX_NAME_CHARS: Final = 40
+"""Names of measures, verdicts and attempts are the pipeline's own words, not the image's."""
 MAX_BODY_BYTES: Final = 131_072
 MAX_SIDE_PX: Final = 200_000
-_DECIMAL = re.compile(r"-?\d{1,12}(\.\d{1,6})?\Z")
+_DECIMAL = re.compile(r"-?[0-9]{1,12}(\.[0-9]{1,6})?\Z")
+_NOT_ON_LABELS: Final = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
+"""Nobody sees these on a label; in a result they carry hidden data or turn the text of a page around."""
 _BASE64_RUN = re.compile(r"[A-Za-z0-9+/=_-]{120,}")
 """No label holds 120 such characters without a blank; a worker that sends them is sending something else."""
 
@@ -177,7 +181,7 @@ def _quality(document: dict[str, Json], image: ImageSize) -> Quality:
     return Quality(
         image=image,
         measures=measures,
-        verdicts={_text(key, "verdict")[:40]: str(value) for key, value in verdicts.items()},
+        verdicts={_name(key, "verdict"): str(value) for key, value in verdicts.items()},
         doubts=_doubts(document),
     )
 
@@ -187,14 +191,20 @@ def _probe(document: dict[str, Json], image: ImageSize) -> NetworkProbe:
     if len(attempts) > 20:
         raise OutputRefused("at most 20 attempts")
     checked = {
-        _text(key, "attempt")[:40]: _text(str(value), "attempt")[:100] for key, value in sorted(attempts.items())
+        _name(key, "attempt"): _text(get_str(attempts, key, max_chars=100), "attempt") for key in sorted(attempts)
     }
     return NetworkProbe(image=image, attempts=checked, doubts=_doubts(document))
 
 
+def _name(key: str, where: str) -> str:
+    if len(key) > MAX_NAME_CHARS:
+        raise OutputRefused(f"the name of a {where} has more than {MAX_NAME_CHARS} characters")
+    return _text(key, where)
+
+
 def _text(text: str, where: str) -> str:
-    if any(unicodedata.category(char) in ("Cc", "Cs", "Co", "Cn") for char in text):
-        raise OutputRefused(f"{where} holds control characters")
+    if any(unicodedata.category(char) in _NOT_ON_LABELS for char in text):
+        raise OutputRefused(f"{where} holds control, invisible or unassigned characters")
     if _BASE64_RUN.search(text):
         raise OutputRefused(f"{where} holds a run of 120 characters without a blank: labels do not, encoded data does")
     return text
@@ -202,7 +212,7 @@ def _text(text: str, where: str) -> str:
 
 def _score(document: dict[str, Json]) -> str:
     text = get_str(document, "score", max_chars=8)
-    if not re.fullmatch(r"0(\.\d{1,3})?|1(\.0{1,3})?", text):
+    if not re.fullmatch(r"0(\.[0-9]{1,3})?|1(\.0{1,3})?", text):
         raise OutputRefused("score is a decimal text from 0 to 1 with at most three digits")
     return text
 
@@ -220,10 +230,10 @@ def _box(document: dict[str, Json], image: ImageSize) -> Box:
 def _decimals(values: dict[str, Json]) -> dict[str, str]:
     if len(values) > 40:
         raise OutputRefused("at most 40 measures")
-    for key, value in values.items():
-        if len(key) > 40 or not isinstance(value, str) or not _DECIMAL.match(value):
+    for value in values.values():
+        if not isinstance(value, str) or not _DECIMAL.match(value):
             raise OutputRefused("measures are decimal texts")
-    return {_text(key, "measure"): str(value) for key, value in values.items()}
+    return {_name(key, "measure"): str(value) for key, value in values.items()}
 
 
 def _doubts(document: dict[str, Json]) -> tuple[str, ...]:

@@ -37,9 +37,9 @@ def to_graph(documents: Iterable[Json]) -> rdflib.Graph:
     graph = rdflib.Graph()
     for prefix, namespace in PREFIXES.items():
         graph.bind(prefix, namespace, replace=True)
-    for number, document in enumerate(documents):
-        # Blank nodes of separate documents must not meet: each document's labels get a number of their own.
-        graph.parse(data=to_quads(document).replace("_:b", f"_:d{number}b"), format="nt")
+    for document in documents:
+        # Each call of parse has its own blank nodes, so those of separate documents never meet.
+        graph.parse(data=to_quads(document), format="nt")
     return graph
 
 

@@ -1,14 +1,14 @@
-"""Specimen, medium and annotation as public documents: openDS-shaped JSON-LD with an inline context.
+"""Specimens and media (and what remains of withdrawn records) as public documents: openDS-shaped JSON-LD.
 
-Shapes follow DiSSCo openDS (digital-specimen 0.4.0, digital-media 0.5.0, annotation 0.4.0), Darwin Core and
-Audiovisual Core. We cannot mint DOIs, so ``@id`` is our IRI and what the institution calls the thing goes out
-unchanged in ``ods:hasIdentifiers`` as *Preferred*.
+Shapes follow DiSSCo openDS (digital-specimen 0.4.0, digital-media 0.5.0), Darwin Core and Audiovisual Core, with an
+inline context. Annotations are in ``linkeddata.annotation``. We cannot mint DOIs, so ``@id`` is our IRI and what the
+institution calls the thing goes out unchanged in ``ods:hasIdentifiers`` as *Preferred*.
 
 Invariants:
 - Pure: version and times are added by the store that publishes.
 - No float stands in a document; numbers that were measured are decimal strings.
 - A term of the source that has no place here survives in ``vasculum:verbatim``; an empty value is never invented.
-- Regions are whole pixels on the upright image; fractions and W3C selectors are derived from them.
+- Of a sensitive medium nothing goes out that people wrote freely: a title or a file name may tell the place.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,11 +18,9 @@ from typing import Final, Literal
 
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
-from linkeddata.answers import UnitAnswer
 from linkeddata.context import PREFIXES, with_context
 from linkeddata.json_strict import Json
 from linkeddata.licences import Licence
-from linkeddata.outputs import Barcodes, LabelText, NetworkProbe, Output, Quality
 from linkeddata.times import format_time
 
 _TAXON: Final = (
@@ -103,11 +101,14 @@ def build_specimen(
         "ods:fdoType": "https://doi.org/21.T11148/894b1e6cad57e921764e",
         "ods:status": "Active",
         **_take(fields, tuple(term for term in _SPECIMEN if term != "dcterms:modified")),
-        "ods:specimenName": fields.get("dwc:scientificName", "") or "not identified",
-        "ods:physicalSpecimenID": fields.get("dwc:catalogNumber", "") or fields.get("dwc:occurrenceID", "") or iri,
         "ods:isKnownToContainMedia": bool(media),
         "vasculum:accessClass": access.label,
     }
+    if fields.get("dwc:scientificName"):
+        document["ods:specimenName"] = fields["dwc:scientificName"]
+    physical = fields.get("dwc:catalogNumber") or fields.get("dwc:occurrenceID")
+    if physical:
+        document["ods:physicalSpecimenID"] = physical
     if organisation:
         document["ods:organisationID"] = organisation
     _add_licence(document, licence)
@@ -180,7 +181,7 @@ def build_medium(
         document["dcterms:format"] = facts.format
     if facts.size_bytes is not None:
         document["vasculum:sizeInBytes"] = facts.size_bytes
-    if title:
+    if title and not sensitive:
         document["dcterms:title"] = title
     if rights_holder:
         document["dcterms:rightsHolder"] = rights_holder
@@ -193,59 +194,6 @@ def build_medium(
             "the image does not leave the institution; jobs may run on it there, ask the institution"
         )
     _add_licence(document, licence)
-    return with_context(document)
-
-
-def build_annotation(
-    *,
-    iri: str,
-    medium: str,
-    image: ContentId,
-    output: Output,
-    contract: str,
-    pipeline: str,
-    pipeline_name: str,
-    environment: str,
-    conformance: str,
-    job: str,
-    answer: UnitAnswer,
-) -> dict[str, Json]:
-    """The public document of one work result: one annotation, its regions inside.
-
-    Cites the bytes it was made from, the pipeline and the environment, so that it can be checked and repeated.
-    """
-    document: dict[str, Json] = {
-        "@id": iri,
-        "@type": "oa:Annotation",
-        "dcterms:identifier": iri,
-        "ods:status": "Active",
-        "oa:motivation": "ods:adding",
-        "oa:hasTarget": {
-            "@id": medium,
-            "@type": "ods:DigitalMedia",
-            "vasculum:contentId": str(image),
-            "exif:PixelXDimension": output.image.width,
-            "exif:PixelYDimension": output.image.height,
-        },
-        "vasculum:outputContract": contract,
-        "vasculum:pipeline": pipeline,
-        "vasculum:environment": environment,
-        "vasculum:conformance": conformance,
-        "ods:jobID": job,
-        "dcterms:creator": {"@type": "schema:SoftwareApplication", "schema:name": pipeline_name},
-        "vasculum:answer": answer.answer,
-    }
-    regions = _regions(output)
-    if regions:
-        document["vasculum:hasRegion"] = regions
-    if isinstance(output, Quality):
-        document["vasculum:measure"] = [
-            {"@type": "vasculum:Measure", "schema:name": name, "schema:value": value}
-            for name, value in sorted(output.measures.items())
-        ]
-    doubts = list(output.doubts)
-    if doubts:
-        document["vasculum:doubt"] = doubts
     return with_context(document)
 
 
@@ -277,44 +225,6 @@ def term_to_curie(iri: str) -> str:
     return iri
 
 
-def _regions(output: Output) -> list[Json]:
-    match output:
-        case LabelText():
-            return [
-                _region(line.box, output, {"vasculum:text": line.text, "vasculum:score": line.score,
-                                           "vasculum:writing": line.writing})
-                for line in output.lines
-            ]  # fmt: skip
-        case Barcodes():
-            return [
-                _region(code.box, output, {"vasculum:symbology": code.symbology, "vasculum:text": code.payload})
-                for code in output.codes
-            ]
-        case Quality() | NetworkProbe():
-            return []
-
-
-def _region(box: tuple[int, int, int, int], output: Output, body: dict[str, Json]) -> dict[str, Json]:
-    x, y, w, h = box
-    return {
-        "@type": "ac:RegionOfInterest",
-        "vasculum:x": x,
-        "vasculum:y": y,
-        "vasculum:width": w,
-        "vasculum:height": h,
-        "ac:xFrac": f"{x / output.image.width:.6f}",
-        "ac:yFrac": f"{y / output.image.height:.6f}",
-        "ac:widthFrac": f"{w / output.image.width:.6f}",
-        "ac:heightFrac": f"{h / output.image.height:.6f}",
-        "oa:hasSelector": {
-            "@type": "oa:FragmentSelector",
-            "dcterms:conformsTo": "http://www.w3.org/TR/media-frags/",
-            "rdf:value": f"xywh=pixel:{x},{y},{w},{h}",
-        },
-        **body,
-    }
-
-
 def _take(fields: Mapping[str, str], terms: Sequence[str]) -> dict[str, Json]:
     return {term: fields[term] for term in terms if fields.get(term)}
 
@@ -333,6 +243,7 @@ def _relationship(name: str, target: str) -> dict[str, Json]:
         "@type": "ods:EntityRelationship",
         "dwc:relationshipOfResource": name,
         "dwc:relatedResourceID": target,
+        "ods:relatedResourceURI": target,
     }
 
 

@@ -47,7 +47,7 @@ SEARCH_PARAMETERS: Final[dict[str, str]] = {
 MAX_TERMS: Final = 40
 MAX_VALUE_CHARS: Final = 300
 """Nobody types a longer value; each value is one comparison in the database."""
-_YEAR = re.compile(r"(\d{1,4}|\*)(,(\d{1,4}|\*))?\Z")
+_YEAR = re.compile(r"(\d{1,4}|\*)(?:,(\d{1,4}|\*))?\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,6 +121,10 @@ def parse_selection(document: Json) -> Selection:
     for name, values in as_object(document, "selection").items():
         if not isinstance(values, list) or not all(isinstance(item, str) for item in values):
             raise SelectionError(f"{name[:60]}: values are a list of texts")
+        if not values:
+            raise SelectionError(
+                f"{name[:60]}: the list of values is empty; leave the parameter out to select everything"
+            )
         pairs.extend((name, value) for value in values)
     return Selection.from_pairs(pairs)
 
@@ -130,9 +134,20 @@ def _check(name: str, value: str) -> None:
         close = difflib.get_close_matches(name[:60], SEARCH_PARAMETERS, n=1, cutoff=0.5)
         hint = f"did you mean {close[0]}?" if close else "known are " + ", ".join(SEARCH_PARAMETERS)
         raise SelectionError(f"unknown search parameter {name[:60]!r}: {hint}")
-    if len(value) > MAX_VALUE_CHARS or "\0" in value:
+    if len(value) > MAX_VALUE_CHARS:
         raise SelectionError(f"the value of {name} is longer than {MAX_VALUE_CHARS} characters")
-    if name == "year" and not _YEAR.match(value):
-        raise SelectionError("year is a number or a range such as 1900,1950 or 1900,*")
+    if "\0" in value:
+        raise SelectionError(f"the value of {name} holds a null character")
+    if name == "year":
+        _check_year(value)
     if name == "hasImage" and value.lower() not in ("true", "false"):
         raise SelectionError("hasImage is true or false")
+
+
+def _check_year(value: str) -> None:
+    found = _YEAR.match(value)
+    if found is None:
+        raise SelectionError("year is a number or a range such as 1900,1950 or 1900,*")
+    first, last = found.groups()
+    if first.isdecimal() and last is not None and last.isdecimal() and int(first) > int(last):
+        raise SelectionError(f"the range of years runs backwards: write {last},{first}")

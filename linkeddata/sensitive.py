@@ -40,6 +40,13 @@ KEPT: Final = frozenset(
 """The only terms that a sensitive record keeps as they are; a term we do not know may tell the place."""
 
 
+_NAME_TERMS: Final = (
+    "dwc:scientificName", "dwc:acceptedNameUsage", "dwc:originalNameUsage", "dwc:verbatimIdentification",
+    "dwc:previousIdentifications", "dwc:species", "gbif:species", "http://rs.gbif.org/terms/1.0/species",
+)  # fmt: skip
+_QUALIFIERS: Final = frozenset({"cf.", "cf", "aff.", "aff", "x", "ssp.", "subsp.", "var.", "f.", "s.l.", "s.str."})
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SensitiveRule:
     """A taxon whose places are not told."""
@@ -53,14 +60,37 @@ class SensitiveRule:
 def find_category(fields: Mapping[str, str], rules: Iterable[SensitiveRule]) -> int | None:
     """The strictest category that applies to a row; None when it is not sensitive.
 
-    A scientific name matches with or without its authorship: the value is compared with the words it begins with.
+    In doubt a row is sensitive: a place that was told cannot be taken back.
+    - A scientific name matches with or without authorship or infraspecific part, in every term that holds a name,
+      and with the signs of doubt and hybrids left out (``Cypripedium cf. calceolus``).
+    - A genus matches its own term and the first word of every name.
     """
-    found: list[int] = []
-    for rule in rules:
-        have, want = fields.get(rule.term, "").casefold().split(), rule.value.casefold().split()
-        if want and (have == want or (rule.term == "dwc:scientificName" and have[: len(want)] == want)):
-            found.append(rule.category)
+    names = _names(fields)
+    found = [rule.category for rule in rules if _applies(rule, fields, names)]
     return min(found, default=None)
+
+
+def _applies(rule: SensitiveRule, fields: Mapping[str, str], names: Iterable[tuple[str, ...]]) -> bool:
+    want = _words(rule.value)
+    if not want:
+        return False
+    if _words(fields.get(rule.term, "")) == want:
+        return True
+    return rule.term in ("dwc:scientificName", "dwc:genus") and any(name[: len(want)] == want for name in names)
+
+
+def _names(fields: Mapping[str, str]) -> list[tuple[str, ...]]:
+    composed = " ".join(
+        fields.get(term, "") for term in ("dwc:genus", "dwc:specificEpithet", "dwc:infraspecificEpithet")
+    )
+    names = [_words(fields.get(term, "")) for term in _NAME_TERMS]
+    return [name for name in (*names, _words(composed)) if name]
+
+
+def _words(text: str) -> tuple[str, ...]:
+    """Words of a name without what does not change which taxon is meant: marks of doubt, hybrid signs, subgenus."""
+    stripped = (word.strip("?,;:[]\"'×†") for word in text.casefold().split())
+    return tuple(word for word in stripped if word and word not in _QUALIFIERS and not word.startswith("("))
 
 
 def generalise(fields: Mapping[str, str], category: int) -> dict[str, str]:
@@ -81,6 +111,10 @@ def generalise(fields: Mapping[str, str], category: int) -> dict[str, str]:
             value = _round(fields.get(term, ""), step)
             if value is not None:
                 kept[term], rounded = value, True
+    if rounded and step is not None:
+        kept["dwc:coordinatePrecision"] = step
+        if fields.get("dwc:geodeticDatum"):
+            kept["dwc:geodeticDatum"] = fields["dwc:geodeticDatum"]
     said = fields.get("dwc:dataGeneralizations", "").strip()
     kept["dwc:dataGeneralizations"] = "; ".join(
         part

@@ -5,12 +5,18 @@ from datetime import UTC, datetime
 
 from linkeddata.errors import DocumentError
 
-_FORM = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z\Z")
+_FORM = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}Z\Z", re.ASCII)
 
 
 def format_time(moment: datetime) -> str:
-    """A moment (with time zone) in the one form."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """A moment in the one form; fractions of a second are cut.
+
+    Raises:
+        ValueError: the moment has no time zone, so nobody can say when it was.
+    """
+    if moment.tzinfo is None:
+        raise ValueError("a moment without time zone cannot be written down")
+    return moment.astimezone(UTC).replace(tzinfo=None, microsecond=0).isoformat() + "Z"
 
 
 def parse_time(text: str) -> datetime:

@@ -13,10 +13,10 @@ from datetime import datetime
 
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
+from linkeddata.annotation import build_annotation
 from linkeddata.answers import answer_of
 from linkeddata.json_strict import parse_json
 from linkeddata.outputs import parse_output
-from linkeddata.records import build_annotation
 from node.storage import annotations, records
 from node.storage.facts import bytes_facts, record_facts
 from node.storage.jobs import JobRow
