@@ -1,7 +1,9 @@
-"""Half a minute of reading opens no socket: ONNX Runtime would telephone home, were it not told otherwise before import.
+"""Half a minute of reading connects to nothing: ONNX Runtime would telephone home, were it not told before import.
 
-The child kills itself at the first ``socket`` call of any thread, so an attempt cannot be overlooked: it needs no name
-server, no packet and no luck. The kernel does the counting, in a process without the walls of a worker.
+The kernel ends the child at the first call of any thread that connects or sends, so an attempt cannot be overlooked: it
+needs no name server, no packet and no luck. The child has no walls of a worker around it.
+(``socket`` and ``bind`` alone are let through here: urllib3, which rapidocr imports, binds to ::1 once to see whether
+the machine has IPv6. In a worker that has happened before the walls go up, and afterwards it is EPERM.)
 """
 
 import os
@@ -19,7 +21,7 @@ import sys, time
 import pyseccomp
 rules = pyseccomp.SyscallFilter(pyseccomp.ALLOW)
 rules.set_attr(pyseccomp.Attr.CTL_TSYNC, 1)
-for name in ("socket", "connect", "sendto", "io_uring_setup"):
+for name in ("connect", "sendto", "sendmsg", "sendmmsg", "io_uring_setup"):
     rules.add_rule(pyseccomp.KILL_PROCESS, name)
 rules.load()
 
@@ -45,7 +47,7 @@ def read_for(seconds: float, home: Path, **extra: str) -> "subprocess.CompletedP
 
 @pytest.mark.fault
 @pytest.mark.timeout(240)
-def test_half_a_minute_of_reading_opens_no_socket_and_leaves_no_file(tmp_path: Path) -> None:
+def test_half_a_minute_of_reading_connects_to_nothing_and_leaves_no_file(tmp_path: Path) -> None:
     done = read_for(SECONDS, tmp_path, ORT_DISABLE_TELEMETRY="1")
     assert done.returncode == 0, done.stderr[-2000:]
     assert int(done.stdout) >= 5
