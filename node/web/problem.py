@@ -2,6 +2,7 @@
 
 ::
 
+    ConnectionResetError     the client went away
     Problem          raised by handlers: status, kind, title, detail
     DocumentError    400   the request cannot be understood
     DatabaseError    503   the disk refuses; nothing was stored
@@ -72,6 +73,8 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         return problem_response(request, problem)
     except web.HTTPRedirection:
         raise
+    except ConnectionResetError:
+        raise  # the client went away: nobody to answer, nothing of ours to mend
     except web.HTTPException as error:
         if error.status == 404:
             return problem_response(request, not_found())
