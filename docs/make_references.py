@@ -38,18 +38,32 @@ def cli_reference() -> str:
 
 def licence_reference() -> str:
     """The licence table."""
-    rows = "\n".join(f"| {label} | {base} | {only or 'as stated'} |" for label, base, only, _ in TABLE)
+    rows = "\n".join(
+        f"| {label} | {base} | {only or 'as stated'} | {', '.join(f'`{text}`' for text in spellings)} |"
+        for label, base, only, spellings in TABLE
+    )
     return (
         "# Licences\n\n"
         "A licence that this table knows makes the bytes of an image **open**; anything else, and nothing at all,\n"
         "keeps them **restricted**: they never leave, jobs may run on them at the institution.\n"
         "The text as it was stated is always kept. A version that is not stated is not invented.\n"
-        "Non-commercial and no-derivatives licences allow showing the unchanged image, so such images are open too.\n\n"
-        "Recognised are the Creative Commons addresses (http or https, with or without legalcode, deed or a slash) and\n"
-        "the usual ways to write the name, such as `cc-by`, `CC BY 4.0` or `Attribution 4.0 International (CC BY 4.0)`.\n\n"
-        "| licence | address | version |\n|---|---|---|\n" + rows + "\n\n"
+        "Non-commercial (NC) and no-derivatives (ND) licences allow showing the unchanged image, so such images are\n"
+        "open too; what may be done with them beyond looking, the licence says, and the record carries it.\n\n"
+        "| licence | address | version | for example |\n|---|---|---|---|\n" + rows + "\n\n"
+        "## How a statement is read\n\n"
+        "- Addresses at creativecommons.org count with http, https or neither, with or without `www.`, `legalcode`,\n"
+        "  `deed.en`, a country, a question mark behind them, or a slash at the end.\n"
+        "- Small and large letters, blanks, hyphens and underscores do not count; names may be long or short.\n"
+        "- A statement that names its licence twice gets the conditions of both:\n"
+        "  `Attribution Non Commercial (CC-BY-NC) 4.0` is CC BY-NC 4.0.\n"
+        "- One word that is not part of a licence's name, and the statement is for people to read: not recognised.\n"
+        "  So `CC BY 4.0 except the labels`, `not under CC BY` or a name in front keep the image restricted.\n"
+        "- `by`, `attribution` or `0` alone are not recognised, nor are two different versions.\n"
+        "- Licences made for data or software (ODbL, OGL, MIT, GPL) are not in the table: they say nothing sure about\n"
+        "  images. Rights statements in prose are not in it either.\n\n"
+        "## When the table does not fit\n\n"
         "For a whole source, `[sources.X] licence` in node.toml states the licence of images that state none, and\n"
-        "`access` sets the class itself.\n"
+        "`access` sets the class itself. `vasculum ingest --dry-run` shows what an archive would become.\n"
     )
 
 

@@ -15,6 +15,7 @@ from linkeddata.answers import UnitAnswer
 from linkeddata.context import with_context
 from linkeddata.json_strict import Json
 from linkeddata.outputs import Barcodes, LabelText, NetworkProbe, Output, Quality
+from linkeddata.records import MEDIUM_FDO_TYPE
 
 
 def build_annotation(
@@ -44,6 +45,8 @@ def build_annotation(
         "oa:hasTarget": {
             "@id": medium,
             "@type": "ods:DigitalMedia",
+            "dcterms:identifier": medium,
+            "ods:fdoType": MEDIUM_FDO_TYPE,
             "vasculum:contentId": str(image),
             "exif:PixelXDimension": output.image.width,
             "exif:PixelYDimension": output.image.height,

@@ -11,6 +11,7 @@ Invariants:
 - Of a sensitive medium nothing goes out that people wrote freely: a title or a file name may tell the place.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -55,8 +56,13 @@ _SPECIMEN: Final = (
     "dwc:verbatimLabel", "dwc:informationWithheld", "dwc:dataGeneralizations", "dwc:dynamicProperties",
     "dcterms:rightsHolder", "dcterms:accessRights", "dcterms:modified",
 )  # fmt: skip
+_UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PLACED_TERMS: Final = frozenset((*_TAXON, *_IDENTIFICATION, *_GEOREFERENCE, *_LOCATION, *_EVENT, *_SPECIMEN))
 """Terms that have a place of their own in a specimen document."""
+
+
+MEDIUM_FDO_TYPE: Final = "https://doi.org/21.T11148/bbad8c4e101e8af01115"
+"""openDS: the handle of the kind of thing that a digital medium is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,6 +115,7 @@ def build_specimen(
     physical = fields.get("dwc:catalogNumber") or fields.get("dwc:occurrenceID")
     if physical:
         document["ods:physicalSpecimenID"] = physical
+        document["ods:physicalSpecimenIDType"] = _identifier_type(physical)
     if organisation:
         document["ods:organisationID"] = organisation
     _add_licence(document, licence)
@@ -162,7 +169,7 @@ def build_medium(
         "@id": iri,
         "@type": "ods:DigitalMedia",
         "dcterms:identifier": iri,
-        "ods:fdoType": "https://doi.org/21.T11148/bbad8c4e101e8af01115",
+        "ods:fdoType": MEDIUM_FDO_TYPE,
         "ods:status": "Active",
         "dcterms:type": "StillImage",
         "vasculum:accessClass": access.label,
@@ -236,6 +243,14 @@ def _identifier(title: str, value: str) -> dict[str, Json]:
         "dcterms:identifier": value,
         "ods:identifierStatus": "Preferred",
     }
+
+
+def _identifier_type(value: str) -> str:
+    """openDS: Resolvable on the web, Global (unique by construction), or Local to the collection."""
+    lowered = value.lower()
+    if lowered.startswith(("http://", "https://")):
+        return "Resolvable"
+    return "Global" if lowered.startswith("urn:") or _UUID.fullmatch(lowered) else "Local"
 
 
 def _relationship(name: str, target: str) -> dict[str, Json]:

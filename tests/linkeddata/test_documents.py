@@ -3,7 +3,7 @@
 import base64
 import json
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from conftest import NOW
@@ -16,10 +16,10 @@ from linkeddata.canon import canonical_bytes
 from linkeddata.envelope import JOB_SPEC, NODE_DESCRIPTOR, open_envelope, parse_envelope, seal
 from linkeddata.errors import CanonError, DocumentError, EnvelopeError, OutputRefused, SelectionError, SignatureInvalid
 from linkeddata.job import Emit, JobSpec, JobStep, parse_job_spec
-from linkeddata.licences import normalise_licence
+from linkeddata.licences import TABLE, normalise_licence
 from linkeddata.outputs import parse_output
 from linkeddata.pipeline import work_key
-from linkeddata.selection import Selection, parse_selection, parse_where
+from linkeddata.selection import SEARCH_PARAMETERS, Selection, parse_selection, parse_where
 from linkeddata.times import format_time, parse_time
 
 KEY = SigningKey.from_seed(b"k" * 32)
@@ -74,6 +74,22 @@ def test_a_changed_envelope_does_not_open(change: str) -> None:
         open_envelope(parse_envelope(json.dumps(document)), payload_type=kind, verifier=ring)
 
 
+def test_signatures_that_others_add_change_nothing() -> None:
+    sealed = seal({"a": 1}, payload_type=JOB_SPEC, signers=[KEY]).to_json()
+    good, bad = sealed["signatures"][0], {"keyid": KEY.kid, "sig": base64.b64encode(b"\0" * 64).decode()}
+    stranger = SigningKey.from_seed(b"o" * 32)
+    strange = seal({"a": 1}, payload_type=JOB_SPEC, signers=[stranger]).to_json()["signatures"][0]
+    sealed["signatures"] = [bad, strange, good, good]
+    opened = open_envelope(parse_envelope(sealed), payload_type=JOB_SPEC, verifier=KeyRing.of([KEY.kid]))
+    assert opened.kids == (KEY.kid,)
+
+
+@pytest.mark.parametrize("document", [{}, {"signatures": 1}, {"signatures": [{"keyid": 1}]}, [], "x", 7])
+def test_a_malformed_envelope_is_an_envelope_error(document: object) -> None:
+    with pytest.raises(EnvelopeError):
+        parse_envelope(json.dumps(document))
+
+
 def test_a_job_specification_survives_writing_and_reading_with_what_it_does_not_know() -> None:
     document = {**spec().to_json(), "futureMember": {"x": [1, 2]}}
     parsed = parse_job_spec(document)
@@ -120,6 +136,29 @@ def test_work_keys_depend_on_everything_that_changes_a_result_and_on_nothing_els
         ("CC0", "CC0 1.0", AccessClass.OPEN),
         ("Attribution 4.0 International (CC BY 4.0)", "CC BY 4.0", AccessClass.OPEN),
         ("", "none stated", AccessClass.RESTRICTED),
+        ("CC_BY_NC_4_0", "CC BY-NC 4.0", AccessClass.OPEN),
+        ("creativecommons.org/licenses/by-sa/3.0/de/", "CC BY-SA 3.0", AccessClass.OPEN),
+        ("https://creativecommons.org/licenses/by-nc/4.0/?ref=chooser-v1", "CC BY-NC 4.0", AccessClass.OPEN),
+        ("CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/)", "CC BY 4.0", AccessClass.OPEN),
+        ("CC0 1.0 Universal (CC0 1.0) Public Domain Dedication", "CC0 1.0", AccessClass.OPEN),
+        (
+            "This work is licensed under a Creative Commons Attribution Non Commercial (CC-BY-NC) 4.0 License.",
+            "CC BY-NC 4.0",
+            AccessClass.OPEN,
+        ),
+        ("https://creativecommons.org/licenses/sampling+/1.0/", "not recognised", AccessClass.RESTRICTED),
+        ("https://evil.example/creativecommons.org/licenses/by/4.0/", "not recognised", AccessClass.RESTRICTED),
+        ("https://evil.example@creativecommons.org/licenses/by/4.0/", "not recognised", AccessClass.RESTRICTED),
+        ("This image is not licensed under CC BY 4.0", "not recognised", AccessClass.RESTRICTED),
+        ("CC BY 4.0 except the labels", "not recognised", AccessClass.RESTRICTED),
+        ("CC BY 4.0 or CC0", "not recognised", AccessClass.RESTRICTED),
+        ("CC BY 3.0 CC BY 4.0", "not recognised", AccessClass.RESTRICTED),
+        ("by", "not recognised", AccessClass.RESTRICTED),
+        ("attribution", "not recognised", AccessClass.RESTRICTED),
+        ("0", "not recognised", AccessClass.RESTRICTED),
+        ("CC BY 9.9", "not recognised", AccessClass.RESTRICTED),
+        ("CC0 4.0", "not recognised", AccessClass.RESTRICTED),
+        ("ODbL", "not recognised", AccessClass.RESTRICTED),
         ("All rights reserved", "not recognised", AccessClass.RESTRICTED),
         ("not in the public domain", "not recognised", AccessClass.RESTRICTED),
         ("http://creativecommons.org.evil.example/licenses/by/4.0/", "not recognised", AccessClass.RESTRICTED),
@@ -133,11 +172,51 @@ def test_licences_open_only_when_the_table_knows_them(text: str, label: str, acc
     assert found.verbatim == text
 
 
+def test_every_spelling_in_the_licence_table_and_every_address_is_read_as_its_row_says() -> None:
+    for label, base, only, spellings in TABLE:
+        version = only or "4.0"
+        path = base.removeprefix("https://")
+        addresses = [
+            start + path + version + end
+            for start in ("https://", "http://", "https://www.", "")
+            for end in ("", "/", "/legalcode", "/deed.en", "/legalcode.txt", "/#", "/de/")
+        ]
+        for address in addresses:
+            found = normalise_licence(address)
+            assert (found.label, found.uri) == (f"{label} {version}", f"{base}{version}/"), address
+        for text in spellings:
+            found = normalise_licence(text)
+            assert (found.label.removesuffix(" " + found.label.rsplit(" ", 1)[-1]) == label) or found.label == label, (
+                text
+            )
+            assert found.uri is not None
+            assert found.uri.startswith(base)
+            assert normalise_licence(text.upper()).label == found.label
+            assert normalise_licence(found.uri).uri == found.uri
+
+
 @settings(max_examples=200, deadline=None)
 @given(st.text(max_size=80))
 def test_any_licence_text_gets_an_answer(text: str) -> None:
     found = normalise_licence(text)
     assert (found.access is AccessClass.OPEN) == found.is_known
+
+
+PLAIN = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
+NAMES = sorted(set(SEARCH_PARAMETERS) - {"year", "hasImage", "q"})
+
+
+@settings(max_examples=80, deadline=None)
+@given(st.lists(st.tuples(st.sampled_from(NAMES), PLAIN), max_size=6), st.none() | PLAIN)
+def test_any_selection_survives_text_and_json(pairs: list[tuple[str, str]], q: str | None) -> None:
+    selection = Selection.from_pairs([*pairs, *([] if q is None else [("q", q)])])
+    assert parse_where(selection.to_text()) == selection
+    assert parse_selection(json.loads(json.dumps(selection.to_json()))) == selection
+
+
+def test_an_empty_list_of_values_does_not_select_everything() -> None:
+    with pytest.raises(SelectionError, match="empty"):
+        parse_selection({"kingdom": []})
 
 
 def test_selections_survive_text_and_json() -> None:
@@ -152,6 +231,7 @@ def test_selections_survive_text_and_json() -> None:
     ("text", "says"),
     [
         ("kingdm=Plantae", "did you mean kingdom"), ("Plantae", "not name=value"), ("year=soon", "year is a number"),
+        ("year=1950,1900", "write 1900,1950"), ("year=١٩٠٠", "year is a number"),
         ("'kingdom=x", "not closed"), ("hasImage=maybe", "true or false"), ("q=" + "x" * 400, "longer"),
     ],
 )  # fmt: skip
@@ -178,6 +258,10 @@ def output(**changes: object) -> dict[str, object]:
         output(lines=[{"text": "A" * 130, "score": "0.9", "box": [1, 2, 10, 5], "writing": "print"}]),
         output(lines=[{"text": "x", "score": "0.9", "box": [1, 2, 10, 5], "writing": "print"}] * 500),
         output(lines=[{"text": "ab " * 99, "score": "0.9", "box": [1, 2, 10, 5], "writing": "print"}] * 100),
+        output(lines=[{"text": "x\u202ey", "score": "0.9", "box": [1, 2, 10, 5], "writing": "print"}]),
+        output(lines=[{"text": "x\u200by", "score": "0.9", "box": [1, 2, 10, 5], "writing": "print"}]),
+        output(lines=[{"text": "x\u2028y", "score": "0.9", "box": [1, 2, 10, 5], "writing": "print"}]),
+        output(lines=[{"text": "x", "score": "0.٩", "box": [1, 2, 10, 5], "writing": "print"}]),
         output(readable="yes"),
         output(doubts=["x" * 300]),
         [],
@@ -197,6 +281,16 @@ def test_a_good_result_is_typed_and_unknown_contracts_are_refused() -> None:
 
 def test_times_have_one_form() -> None:
     assert parse_time(format_time(NOW)) == NOW
-    for text in ("2026-11-24", "2026-11-24T10:00:00", "2026-11-24T10:00:00.5Z", "2026-13-01T00:00:00Z", ""):
+    for text in (
+        "2026-11-24",
+        "2026-11-24T10:00:00",
+        "2026-11-24T10:00:00.5Z",
+        "2026-13-01T00:00:00Z",
+        "",
+        "٢٠٢٦-11-24T10:00:00Z",
+    ):
         with pytest.raises(DocumentError):
             parse_time(text)
+    assert format_time(datetime(7, 1, 2, 3, 4, 5, 999, tzinfo=UTC)) == "0007-01-02T03:04:05Z"
+    with pytest.raises(ValueError, match="time zone"):
+        format_time(datetime(2026, 1, 1))

@@ -1,6 +1,7 @@
 """The strict JSON door: everything hostile is a JsonInputError, everything good is the same value."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given, settings
@@ -66,6 +67,19 @@ def test_any_bytes_give_a_value_or_the_one_error(data: bytes) -> None:
         parse_json(data)
     except JsonInputError as error:
         assert "\n" not in str(error)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b'"' + b'\\"' * 500_000, b'"' * 1_000_001, b'"' + b"\\" * 1_000_001, b'["' + b'\\"[' * 300_000, b'{"' * 500_000],
+    ids=["open string of escapes", "quotes", "backslashes", "escapes and brackets", "keys"],
+)
+def test_a_megabyte_of_anything_is_refused_at_once(data: bytes) -> None:
+    """An open quotation mark before half a million escaped ones took the checker of depth hours."""
+    started = time.process_time()
+    with pytest.raises(JsonInputError):
+        parse_json(data)
+    assert time.process_time() - started < 2
 
 
 def test_brackets_inside_strings_do_not_count_as_depth() -> None:

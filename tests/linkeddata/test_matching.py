@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from linkeddata.errors import MatchError
 from linkeddata.matching import TextLine, match_lines, parse_match
+from linkeddata.outputs import MAX_TEXT_CHARS
 
 
 def lines(*texts: str) -> list[TextLine]:
@@ -26,6 +27,15 @@ def lines(*texts: str) -> list[TextLine]:
         ('"Herbarium Martii"~1', ("Herbarium Martius",), False),
         ('"Herbarium Martii"~1', ("Martii Herbarium",), False),
         ('"Herbarium Martii"~1', ("Herbarium", "x", "x", "Martii"), False),
+        ('"Herbarium Martii"~1', ("HerbariumMartius",), False),
+        ('"Herbarium Martii"~1', ("HERBARIUMMARTIUS",), False),
+        ('"Herbarium Martii"~1', ("HERBARLUMMARTLI",), True),
+        ('"Herbarium Martii"~1', ("HER BARIUMMARTII",), True),
+        ('"Herbarium Martii"~2', ("Herbariurn Martii",), True),
+        ('"Herbarium Martii"~1', ("Herbariurn Martii",), False),
+        ("Lodz", ("Łódź",), True),
+        ("Sørum", ("SORUM",), True),
+        ("Herbarium", ("Herba-", "rium"), True),
         ("Martii", ("Martii",), True),
         ("Martii", ("Martinii",), False),
         ("Martii", ("Martli",), False),
@@ -81,6 +91,28 @@ def test_any_query_over_any_lines_answers_or_refuses(query: str, texts: list[str
     except MatchError:
         return
     match_lines(parsed, lines(*texts))
+
+
+def test_a_no_rests_on_every_word_that_the_output_contract_can_hold() -> None:
+    """80 lines of 300 characters are all that a result may carry; the last word of the last line is searched too."""
+    full = lines(*["a " * 150] * 79, "a " * 147 + "Martii")
+    assert sum(len(line.text) for line in full) <= MAX_TEXT_CHARS
+    assert match_lines(parse_match("Martii"), full)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(WORD, min_size=2, max_size=4), st.data())
+def test_words_run_together_may_hold_as_many_wrong_letters_as_words_apart(
+    words: list[str], data: st.DataObject
+) -> None:
+    phrase = parse_match('"' + " ".join(words) + '"~1')
+    index = data.draw(st.integers(0, len(words) - 1))
+    wrong = [*words]
+    wrong[index] = "0" + words[index][1:]
+    assert match_lines(phrase, lines("".join(words)))
+    assert match_lines(phrase, lines("".join(wrong)))
+    wrong[index] = "000" + words[index][3:]
+    assert not match_lines(phrase, lines("".join(wrong)))
 
 
 def test_hostile_lines_cost_a_bounded_time() -> None:

@@ -5,9 +5,10 @@ from datetime import timedelta
 
 import pytest
 import rdflib
-from conftest import NOW
+from conftest import NOW, shared_folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from opends_shape import Shapes
 from rdflib.compare import isomorphic
 
 from cas.ids import ContentId
@@ -62,7 +63,7 @@ def medium(access: AccessClass, *, sensitive: bool = False) -> dict[str, object]
     return build_medium(
         iri="https://h.example/media/b", origin="https://h.example", specimens=[IRI], facts=facts,
         licence=normalise_licence("cc-by"), access=access, sensitive=sensitive,
-        identifier="https://photos.example/secret-valley.jpg",
+        identifier="https://photos.example/secret-valley.jpg", title="Secret valley 7",
     )  # fmt: skip
 
 
@@ -104,7 +105,8 @@ def test_only_open_media_say_where_their_bytes_are() -> None:
     assert "ac:accessURI" not in medium(AccessClass.RESTRICTED)
     hidden = medium(AccessClass.OPEN, sensitive=True)
     assert "ac:accessURI" not in hidden
-    assert "secret-valley" not in json.dumps(hidden)
+    assert "secret" not in json.dumps(hidden).lower()
+    assert "Secret valley 7" in json.dumps(medium(AccessClass.OPEN))
 
 
 def test_regions_are_whole_pixels_with_derived_fractions() -> None:
@@ -133,6 +135,83 @@ def test_every_export_form_can_be_read_again(form: str) -> None:
 def test_no_context_is_ever_fetched(document: dict[str, object]) -> None:
     with pytest.raises(DocumentError):
         to_quads(document)
+
+
+def test_text_that_looks_like_a_blank_node_stays_text() -> None:
+    graph = to_graph([specimen({"dwc:locality": "bei _:b0 ."}), specimen({"dwc:locality": 'and "_:b1" .'})])
+    texts = {str(value) for value in graph.objects(None, rdflib.URIRef("http://rs.tdwg.org/dwc/terms/locality"))}
+    assert texts == {"bei _:b0 .", 'and "_:b1" .'}
+
+
+def test_blank_nodes_of_separate_documents_do_not_meet() -> None:
+    one, other = annotation(), {**annotation(), "@id": "https://h.example/annotation/d"}
+    assert len(to_graph([one, other])) == 2 * len(to_graph([one])) - len(
+        list(to_graph([one]).predicate_objects(MEDIUM))
+    )
+
+
+MEDIUM = rdflib.URIRef("https://h.example/media/b")
+
+
+def test_licences_places_of_bytes_and_related_records_are_links() -> None:
+    graph = to_graph([medium(AccessClass.OPEN), specimen({})])
+    for term in ("http://purl.org/dc/terms/license", "http://rs.tdwg.org/ac/terms/accessURI",
+                 "http://rs.dissco.eu/opends/terms/relatedResourceURI"):  # fmt: skip
+        values = list(graph.objects(None, rdflib.URIRef(term)))
+        assert values
+        assert all(isinstance(value, rdflib.URIRef) for value in values), term
+
+
+def test_what_is_not_known_is_left_out() -> None:
+    empty = specimen({})
+    assert not {"ods:specimenName", "ods:physicalSpecimenID", "ods:midsLevel", "ods:hasIdentifiers"} & set(empty)
+
+
+@pytest.mark.parametrize(
+    ("value", "kind"),
+    [
+        ("W 1234", "Local"), ("https://w.example/1", "Resolvable"), ("urn:catalog:W:1", "Global"),
+        ("123e4567-e89b-12d3-a456-426614174000", "Global"),
+    ],
+)  # fmt: skip
+def test_identifiers_say_how_far_they_reach(value: str, kind: str) -> None:
+    assert specimen({"dwc:occurrenceID": value})["ods:physicalSpecimenIDType"] == kind
+
+
+OWN = {"@context", "vasculum:accessClass", "xmpRights:UsageTerms"}
+ADDED_WHEN_PUBLISHED = {"dcterms:created", "dcterms:modified", "ods:version"}
+NOT_OURS_TO_SAY = {"ods:midsLevel", "ods:normalisedPhysicalSpecimenID", "ods:sourceSystemID", "ods:organisationID"}
+"""MIDS is computed elsewhere; the others are given by DiSSCo or by the settings of the node."""
+
+
+@pytest.mark.real_data
+def test_documents_have_the_shape_of_opends_but_for_what_is_listed_here() -> None:
+    shapes = Shapes(shared_folder() / "standards" / "opends-schemas")
+    as_received = {"day", "month", "year"}  # texts of the source stay texts: "1901?" is no number
+    numbers = {"coordinatePrecision", "coordinateUncertaintyInMeters", "decimalLatitude", "decimalLongitude",
+               "maximumDepthInMeters", "maximumElevationInMeters", "minimumDepthInMeters",
+               "minimumElevationInMeters"}  # fmt: skip  # decimal texts, because documents are signed
+    darwin_core = {"catalogNumber", "institutionCode", "institutionID", "occurrenceID", "recordNumber", "recordedBy",
+                   "identifiedBy"}  # fmt: skip  # openDS says these through identifiers, agents and organisations
+    allowed = {
+        *(f"{name}: unknown" for name in OWN), *(f"{name}: missing" for name in ADDED_WHEN_PUBLISHED | NOT_OURS_TO_SAY),
+        *(f"dwc:{name}: not a integer" for name in as_received), *(f"dwc:{name}: not a number" for name in numbers),
+        *(f"dwc:{name}: unknown" for name in darwin_core),
+    }  # fmt: skip
+    found = shapes.deviations(specimen(dict.fromkeys(PLACED_TERMS, "1")), "digital-specimen.json")
+    assert {item.rsplit("/", 1)[-1] for item in found} == allowed
+    found = shapes.deviations(medium(AccessClass.OPEN), "digital-media.json")
+    assert {item.rsplit("/", 1)[-1] for item in found} == {
+        "@context: unknown", "ac:hashFunction: unknown", "ac:hashValue: unknown", "dcterms:license: unknown",
+        "vasculum:accessClass: unknown", "vasculum:contentId: unknown", "vasculum:sizeInBytes: unknown",
+        "ods:sourceSystemID: missing", *(f"{name}: missing" for name in ADDED_WHEN_PUBLISHED),
+    }  # fmt: skip
+    found = shapes.deviations(annotation(), "annotation.json")
+    assert {item for item in found if "vasculum:" not in item} == {
+        "/@context: unknown", "/@type: not ods:Annotation", "/as:generator: missing", "/dcterms:issued: missing",
+        "/oa:hasTarget/exif:PixelXDimension: unknown", "/oa:hasTarget/exif:PixelYDimension: unknown",
+        *(f"/{name}: missing" for name in ADDED_WHEN_PUBLISHED),
+    }  # fmt: skip
 
 
 def test_framing_puts_one_type_on_top() -> None:
@@ -190,6 +269,25 @@ def test_generalising_keeps_only_terms_on_the_list(fields: dict[str, str], categ
 def test_a_taxon_is_found_with_or_without_its_author(name: str, value: str, expected: int | None) -> None:
     rule = SensitiveRule(term="dwc:scientificName", value=value, category=2)
     assert find_category({"dwc:scientificName": name}, [rule]) == expected
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"dwc:scientificName": "Cypripedium cf. calceolus L."}, {"dwc:scientificName": "Cypripedium ×calceolus"},
+        {"dwc:scientificName": "Cypripedium calceolus?"}, {"dwc:genus": "Cypripedium", "dwc:specificEpithet": "calceolus"},
+        {"dwc:scientificName": "Orchis L.", "dwc:acceptedNameUsage": "Cypripedium calceolus L."},
+        {"dwc:verbatimIdentification": "Cypripedium calceolus"}, {"dwc:scientificName": "Cypripedium (Sub) calceolus"},
+        {"dwc:scientificName": "Cypripedium calceolus var. alpinum"},
+    ],
+)  # fmt: skip
+def test_in_doubt_a_row_is_sensitive(fields: dict[str, str]) -> None:
+    species = SensitiveRule(term="dwc:scientificName", value="Cypripedium calceolus", category=2)
+    genus = SensitiveRule(term="dwc:genus", value="Cypripedium", category=3)
+    assert find_category(fields, [species]) == 2
+    assert find_category(fields, [genus]) == 3
+    assert find_category(fields, [species, genus]) == 2
+    assert find_category(fields, [SensitiveRule(term="dwc:genus", value="Ophrys", category=1)]) is None
 
 
 def test_answers_are_yes_no_or_cannot_tell() -> None:
