@@ -16,7 +16,7 @@ from typing import IO, Any, Final
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from runners.errors import ImageRefused
+from runners.errors import BeyondLimits, ImageRefused
 
 FORMATS: Final = ("JPEG", "PNG", "TIFF", "WEBP")
 """What collections deliver; every further decoder is a further way in."""
@@ -70,7 +70,7 @@ def decode_upright(data: IO[bytes], size_bytes: int, limits: Limits) -> "np.ndar
     """Decodes to an array (height, width, 3), RGB, upright.
 
     Raises:
-        ImageRefused: with the reason.
+        ImageRefused: with the reason; BeyondLimits where a limit is the reason.
         OSError: the disk failed (``errno`` is set), which says nothing about the image.
         MemoryError: it does not fit; a machine or setting with more memory may do it.
     """
@@ -102,7 +102,7 @@ def _open(data: IO[bytes], size_bytes: int, limits: Limits) -> Image.Image:
     if size_bytes == 0:
         raise ImageRefused("the file is empty (0 bytes)")
     if size_bytes > limits.max_file_bytes:
-        raise ImageRefused(f"the file has {size_bytes:,} bytes, {limits.max_file_bytes:,} are allowed")
+        raise BeyondLimits(f"the file has {size_bytes:,} bytes, {limits.max_file_bytes:,} are allowed")
     start = data.read(512)
     data.seek(0)
     # Our own check below is the stricter one and says how large the picture is; Pillow's stays on as a last wall.
@@ -112,7 +112,7 @@ def _open(data: IO[bytes], size_bytes: int, limits: Limits) -> Image.Image:
             warnings.simplefilter("ignore")
             image = Image.open(data, formats=FORMATS)
     except Image.DecompressionBombError as error:
-        raise ImageRefused(f"more pixels than the {limits.max_pixels:,} that are allowed") from error
+        raise BeyondLimits(f"more pixels than the {limits.max_pixels:,} that are allowed") from error
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, TypeError, MemoryError, RecursionError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -120,7 +120,7 @@ def _open(data: IO[bytes], size_bytes: int, limits: Limits) -> Image.Image:
     width, height = image.size
     if width * height > limits.max_pixels or max(width, height) > MAX_SIDE_PX:
         image.close()
-        raise ImageRefused(f"{width:,} x {height:,} pixels are more than the {limits.max_pixels:,} that are allowed")
+        raise BeyondLimits(f"{width:,} x {height:,} pixels are more than the {limits.max_pixels:,} that are allowed")
     if width < 1 or height < 1:
         image.close()
         raise ImageRefused("the image has no pixels")

@@ -19,13 +19,13 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from typing import Final
+from typing import Final, Literal
 
 from cas.errors import CasError
 from linkeddata.pipeline import ConformanceReport, Environment, PipelineManifest, WorkUnit
 from runners.catalogue import Catalogue, Entry, make_pipeline
-from runners.errors import ImageRefused, PipelineUnavailable, UnitFailed, WorkerDied
-from runners.journal import Journal, Leased
+from runners.errors import BeyondLimits, ImageRefused, PipelineUnavailable, UnitFailed, WorkerDied
+from runners.journal import FailureKind, Journal, Leased
 from runners.workers import OpenImage, Worker, WorkerSettings
 
 IDLE_S: Final = 2.0
@@ -236,6 +236,8 @@ class Engine:
         try:
             with await asyncio.to_thread(self._hooks.open_image, item.unit.image) as image:
                 result = await worker.run(image, item.unit.parameters)
+        except BeyondLimits as error:
+            return _Outcome(kind="limit", reason=str(error))
         except ImageRefused as error:
             return _Outcome(kind="permanent", reason=str(error))
         except CasError as error:
@@ -251,12 +253,8 @@ class Engine:
         now, key = self._hooks.clock(), item.unit.key
         if outcome.kind == "done":
             counted = await self._journal.complete(key, item.attempt, outcome.body, outcome.seconds, now=now)
-        elif outcome.kind == "permanent":
-            counted = await self._journal.fail(key, item.attempt, "permanent", outcome.reason, now=now)
-        elif outcome.kind == "withheld":
-            counted = await self._journal.fail(key, item.attempt, "withheld", outcome.reason, now=now)
         else:
-            counted = await self._journal.fail(key, item.attempt, "transient", outcome.reason, now=now)
+            counted = await self._journal.fail(key, item.attempt, outcome.kind, outcome.reason, now=now)
         if counted:
             await self._hooks.on_finished(key)
 
@@ -269,7 +267,7 @@ class Engine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Outcome:
-    kind: str
+    kind: Literal["done"] | FailureKind
     reason: str = ""
     body: bytes = b""
     seconds: float = 0.0

@@ -4,6 +4,7 @@
 
     RunnerError
     ├── ImageRefused        the image cannot be used (permanent: the same bytes are refused again)
+    │   └── BeyondLimits    this node does not take it (until somebody changes the limit)
     ├── PipelineUnavailable the pipeline cannot run on this machine
     ├── UnitFailed          this time it did not work, the worker is well (transient: tried again)
     └── WorkerDied          the worker ended or hung (transient: tried again elsewhere)
@@ -16,6 +17,10 @@ class RunnerError(Exception):
 
 class ImageRefused(RunnerError):
     """The image cannot be used; the message is the reason shown to people."""
+
+
+class BeyondLimits(ImageRefused):
+    """The image is larger than this node's settings or memory allow; another node or setting may take it."""
 
 
 class PipelineUnavailable(RunnerError):

@@ -2,8 +2,8 @@
 
 Invariants, for every implementation (``tests/contracts`` holds them to it):
 - A unit is known by its work key and exists once; enqueueing it again changes nothing while it is queued, leased or
-  has a result. Results and deterministic refusals are kept; transient failures, withheld and cancelled units are not
-  results: enqueueing them again queues them again.
+  has a result. Results and deterministic refusals are kept; transient failures, refusals by a limit of the node,
+  withheld and cancelled units are not results: enqueueing them again queues them again.
 - Leasing raises the attempt, and the attempt is a fencing token: what an older attempt brings is refused.
 - What ``complete`` and ``fail`` have acknowledged with ``True`` survives a power cut (durable implementations).
 - Units are given out in the order of their turn (their place within their job), so that a small job is not
@@ -18,7 +18,10 @@ from typing import Final, Literal, Protocol
 from linkeddata.pipeline import WorkUnit
 
 State = Literal["queued", "leased", "done", "failed", "withheld", "cancelled"]
-FailureKind = Literal["permanent", "transient", "withheld"]
+FailureKind = Literal["permanent", "limit", "transient", "withheld"]
+"""``permanent``: the same bytes will be refused again, a result. ``limit``: a setting or the memory of this node stands
+in the way, which somebody may change: not tried again by itself, but by the next job that asks.
+``transient``: tried again soon. ``withheld``: access."""
 MAX_FAILURES: Final = 3
 """A unit that ended its worker three times is not tried again by itself: it would do so for ever."""
 RETRY_AFTER: Final = timedelta(seconds=2)
@@ -58,7 +61,7 @@ class AfterFailure:
 def decide_after_failure(kind: FailureKind, failures: int, reason: str, *, now: datetime) -> AfterFailure:
     """The rule for failed attempts; ``failures`` counts those before this one."""
     match kind:
-        case "permanent":
+        case "permanent" | "limit":
             return AfterFailure(state="failed", failures=failures, retry_at=None, reason=reason)
         case "withheld":
             return AfterFailure(state="withheld", failures=failures, retry_at=None, reason=reason)

@@ -8,8 +8,9 @@ Messages (SOCK_SEQPACKET, JSON):
     from the worker: {"ready": {...}} or {"unavailable": reason}
     to it:           {"id": n, "parameters": {...}} with one descriptor
     from it:         {"id": n, "body": {...}, "seconds": s},
-                     {"id": n, "refused": reason} (the same bytes will be refused again) or
-                     {"id": n, "failed": reason} (this time)
+                     {"id": n, "refused": reason} (the same bytes will be refused again),
+                     {"id": n, "beyond": reason} (a limit of this node) or
+                     {"id": n, "failed": reason} (this time); with "last": true the worker wants to be replaced
 """
 
 import os
@@ -24,7 +25,7 @@ from typing import Any, Final
 
 from runners.catalogue import make_pipeline
 from runners.decode import Limits, decode_upright, open_descriptor
-from runners.errors import ImageRefused, PipelineUnavailable
+from runners.errors import BeyondLimits, ImageRefused, PipelineUnavailable
 from runners.pipeline import Pipeline
 from runners.sandbox import die_with_parent, lock_down
 
@@ -79,10 +80,13 @@ def _answer(pipeline: Pipeline, request: dict[str, Any], descriptor: int, limits
         with stream:
             pixels = decode_upright(stream, size, limits)
         body = pipeline.run(pixels, request["parameters"])
+    except BeyondLimits as error:
+        return {"id": request["id"], "beyond": str(error)[:500]}
     except ImageRefused as error:
         return {"id": request["id"], "refused": str(error)[:500]}
     except MemoryError:
-        return {"id": request["id"], "failed": "the image needs more memory than a worker may use"}
+        # What this image has left behind may keep the next ones from fitting: a fresh worker takes over.
+        return {"id": request["id"], "beyond": "the image needs more memory than a worker may use", "last": True}
     except OSError as error:
         return {"id": request["id"], "failed": f"the image could not be read from the disk: {error.strerror}"}
     except Exception as error:  # noqa: BLE001 - whatever a library raises costs this unit, not the worker

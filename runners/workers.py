@@ -28,7 +28,7 @@ from linkeddata.outputs import MAX_BODY_BYTES, Output, parse_output
 from linkeddata.pipeline import Environment, PipelineManifest
 from runners.catalogue import Entry
 from runners.decode import Limits
-from runners.errors import ImageRefused, PipelineUnavailable, UnitFailed, WorkerDied
+from runners.errors import BeyondLimits, ImageRefused, PipelineUnavailable, UnitFailed, WorkerDied
 
 START_TIMEOUT_S: Final = 180.0
 """Loading a model and running its references takes 3 s here; a cold disk or a busy machine takes far longer."""
@@ -139,7 +139,7 @@ class Worker:
         """Runs one image.
 
         Raises:
-            ImageRefused: the image cannot be used; the worker is well.
+            ImageRefused: the image cannot be used (BeyondLimits: at this node); the worker is well.
             UnitFailed: it did not work this time; the worker is well.
             WorkerDied: the worker ended, hung or babbled, and is gone.
         """
@@ -158,6 +158,10 @@ class Worker:
             raise WorkerDied("the worker answered something else")
         if "refused" in message:
             raise ImageRefused(plain_reason(message["refused"]))
+        if message.get("last") is True:
+            await self.stop()
+        if "beyond" in message:
+            raise BeyondLimits(plain_reason(message["beyond"]))
         if "failed" in message:
             raise UnitFailed(plain_reason(message["failed"]))
         body = message.get("body")

@@ -112,6 +112,19 @@ class Raising(_Base):
         return super().run(pixels, parameters)
 
 
+class Hungry(_Base):
+    """Wants more memory than there is for images whose first pixel is dark, and would not give it back."""
+
+    name = "hungry"
+    is_full = False
+
+    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+        if self.is_full or int(pixels[0, 0, 0]) < 40:
+            self.is_full = True
+            np.ones(1 << 44, dtype=np.uint8)
+        return super().run(pixels, parameters)
+
+
 class Nonconforming(_Base):
     """Its reference image does not come out."""
 

@@ -89,6 +89,20 @@ class JournalContract:
         assert await journal.enqueue([(0, unit(1)), (1, unit(2)), (2, unit(3))], now=now) == 2
         assert {item.unit.key for item in await self.lease(journal, now=now)} == {unit(2).key, unit(3).key}
 
+    async def test_what_a_limit_of_the_node_refused_is_asked_again_by_the_next_job_and_not_before(
+        self, journal: Journal
+    ) -> None:
+        """The limit is the institution's to change, and is no part of the work key."""
+        await journal.enqueue([(0, unit(1))], now=NOW)
+        [item] = await self.lease(journal)
+        assert await journal.fail(item.unit.key, item.attempt, "limit", "450 megapixels", now=NOW)
+        found = await self.status(journal, unit(1).key)
+        assert (found.state, found.failures, found.reason) == ("failed", 0, "450 megapixels")
+        assert await self.lease(journal, now=LATER) == []
+        assert await journal.enqueue([(0, unit(1))], now=LATER) == 1
+        [again] = await self.lease(journal, now=LATER)
+        assert again.attempt > item.attempt
+
     async def test_a_released_unit_was_not_begun_and_counts_no_failure(self, journal: Journal) -> None:
         await journal.enqueue([(0, unit(1))], now=NOW)
         for _ in range(2 * MAX_FAILURES):

@@ -44,7 +44,7 @@ class TestSqliteJournal(JournalContract):
 
 STEP = st.tuples(
     st.sampled_from(
-        ["enqueue", "lease", "complete", "permanent", "transient", "withheld", "release", "reclaim", "wait"]
+        ["enqueue", "lease", "complete", "permanent", "limit", "transient", "withheld", "release", "reclaim", "wait"]
     ),
     st.integers(0, 4),
     st.sampled_from(["b1", "b2"]),

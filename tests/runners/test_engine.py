@@ -47,8 +47,10 @@ class Bench:
         timeout_s: float = 20,
         gate: Callable[[WorkUnit], str | None] = lambda unit: None,
         batch: int = 4,
+        max_pixels: int = 1_000_000,
+        journal: MemoryJournal | None = None,
     ) -> None:
-        self.store, self.journal = store, MemoryJournal()
+        self.store, self.journal = store, journal or MemoryJournal()
         self.finished: asyncio.Queue[str] = asyncio.Queue()
 
         async def ask(unit: WorkUnit) -> str | None:
@@ -59,7 +61,9 @@ class Bench:
 
         self.engine = Engine(
             self.journal, catalogue,
-            EngineSettings(batch=batch, worker=WorkerSettings(unit_timeout_s=timeout_s, limits=Limits(max_pixels=1_000_000))),
+            EngineSettings(
+                batch=batch, worker=WorkerSettings(unit_timeout_s=timeout_s, limits=Limits(max_pixels=max_pixels))
+            ),
             EngineHooks(
                 open_image=lambda image: store.open_blob(ContentId.from_hex(image)), gate=ask, on_finished=on_finished,
                 clock=lambda: datetime.now(UTC),
@@ -150,6 +154,37 @@ async def test_good_and_bad_images_each_have_their_end(store: BlobStore) -> None
         states = [made.journal.status(unit.key) for unit in units]
         assert [status.state for status in states if status] == ["done", "failed", "failed", "failed"]
         assert all(status.failure_kind == "permanent" and status.reason for status in states[1:] if status)
+
+
+async def test_an_image_beyond_the_limits_is_worked_on_once_the_limit_is_raised(store: BlobStore) -> None:
+    big = jpeg(1, size=(1200, 1000))
+    async with bench(store, "quality") as made:
+        [unit] = await made.work([big])
+        await made.wait(1)
+        status = made.journal.status(unit.key)
+        assert status is not None
+        assert (status.state, status.failure_kind) == ("failed", "limit")
+        assert "1,200 x 1,000 pixels" in status.reason
+        journal = made.journal
+    async with bench(store, "quality", max_pixels=2_000_000, journal=journal) as made:
+        [again] = await made.work([big])
+        assert again.key == unit.key
+        await made.wait(1)
+        status = journal.status(unit.key)
+        assert status is not None
+        assert status.state == "done"
+
+
+async def test_an_image_that_does_not_fit_into_memory_spoils_nothing_for_the_next(store: BlobStore) -> None:
+    async with bench(store, "Hungry") as made:
+        units = await made.work([plain(0), plain(200), plain(201)])
+        await made.wait(3)
+        states = [made.journal.status(unit.key) for unit in units]
+        assert [(status.state, status.failure_kind) for status in states if status] == [
+            ("failed", "limit"), ("done", None), ("done", None),
+        ]  # fmt: skip
+        assert states[0] is not None
+        assert "memory" in states[0].reason
 
 
 async def test_a_dying_worker_fails_one_unit_and_the_rest_goes_on(store: BlobStore) -> None:
