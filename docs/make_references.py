@@ -63,7 +63,7 @@ def licence_reference() -> str:
         "  images. Rights statements in prose are not in it either.\n\n"
         "## When the table does not fit\n\n"
         "For a whole source, `[sources.X] licence` in node.toml states the licence of images that state none, and\n"
-        "`access` sets the class itself. `vasculum ingest --dry-run` shows what an archive would become.\n"
+        "`access` sets the class itself.\n"
     )
 
 
