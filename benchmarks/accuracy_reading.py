@@ -13,8 +13,8 @@ How it counts:
   Errors are letters to insert, delete or replace; a block of which nothing was read counts with all its letters.
   ``strict`` compares as written, blanks squeezed; ``matched`` compares as searching does: case, accents and blanks apart.
 - A word (five letters or more) is found when it stands in the text of its block with at most one wrong letter.
-  One that is missed on an image called readable is missed *silently*: a search for it would be answered "no", which is
-  wrong, instead of "cannot tell".
+  One that stands nowhere in the text of an image called readable is missed *silently*: a search for it would be
+  answered "no", which is wrong, instead of "cannot tell".
 """
 
 import argparse
@@ -130,34 +130,48 @@ def judge_blocks(rows: Sequence[dict[str, str]], bodies: dict[str, dict[str, Any
         kind = row["kind"] if row["turn_cw_deg"] == "0" else "turned"
         body = bodies.get(row["file"])
         total = sums.setdefault(kind, Sum())
-        missed = add(total, row["text"], text_in(body, row))
-        total.words_missed_silently += missed if body is not None and body["readable"] else 0
+        add(total, row["text"], text_in(body, row))
+        if body is not None and body["readable"]:
+            everything = matched(" ".join(line["text"] for line in body["lines"]))
+            total.words_missed_silently += sum(not has_word(word, everything) for word in words_of(row["text"]))
     order = ("printed", "typed", "mixed", "handwritten", "turned")
     return {kind: sums[kind].to_json() for kind in order if kind in sums}
 
 
-def add(total: Sum, truth: str, read: str) -> int:
-    """Counts one block; how many of its words were missed."""
-    want = " ".join(re.sub(r"\[(\?|\.\.\.|illegible)\]", "", truth).replace("|", " ").split())
-    have = " ".join(read.split())
+def add(total: Sum, truth: str, read: str) -> None:
+    """Counts one block."""
+    want, have = plain(truth), " ".join(read.split())
     edits = min(Levenshtein.distance(want, have), len(want))
     total.blocks += 1
     total.letters += len(want)
     total.edits += edits
     total.rates.append(edits / max(1, len(want)))
-    want_matched, have_matched = normalise(want).replace(" ", ""), normalise(have).replace(" ", "")
+    want_matched, have_matched = matched(want), matched(have)
     total.letters_matched += len(want_matched)
     total.edits_matched += min(Levenshtein.distance(want_matched, have_matched), len(want_matched))
-    words = [normalise(word).replace(" ", "") for word in re.findall(r"[^\W\d_]{5,}", want)]
-    found = sum(bool(have_matched) and has_word(word, have_matched) for word in words)
+    words = words_of(truth)
     total.words += len(words)
-    total.words_found += found
-    return len(words) - found
+    total.words_found += sum(has_word(word, have_matched) for word in words)
+
+
+def plain(truth: str) -> str:
+    """A transcription without its marks of doubt and line ends."""
+    return " ".join(re.sub(r"\[(\?|\.\.\.|illegible)\]", "", truth).replace("|", " ").split())
+
+
+def matched(text: str) -> str:
+    """As searching compares."""
+    return normalise(text).replace(" ", "")
+
+
+def words_of(truth: str) -> list[str]:
+    """Words of five letters or more."""
+    return [matched(word) for word in re.findall(r"[^\W\d_]{5,}", plain(truth))]
 
 
 def has_word(word: str, text: str) -> bool:
     """Whether the text holds the word with at most one wrong letter."""
-    return fuzz.partial_ratio(word, text) / 100 >= 1 - 1.001 / len(word)
+    return bool(text) and fuzz.partial_ratio(word, text) / 100 >= 1 - 1.001 / len(word)
 
 
 def text_in(body: dict[str, Any] | None, row: dict[str, str]) -> str:
