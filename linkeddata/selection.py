@@ -146,7 +146,7 @@ def _check(name: str, value: str) -> None:
 
 def _check_year(value: str) -> None:
     found = _YEAR.match(value)
-    if found is None:
+    if found is None or value == "*":
         raise SelectionError("year is a number or a range such as 1900,1950 or 1900,*")
     first, last = found.groups()
     if first.isdecimal() and last is not None and last.isdecimal() and int(first) > int(last):

@@ -262,9 +262,18 @@ def _first(body: dict[str, Any], curie: str) -> str | None:
     return next((str(value) for key, value in _walk(body) if key == curie and value not in (None, "")), None)
 
 
+_NOT_WORDS = frozenset(
+    {
+        "@type", "@id", "ods:status", "ods:identifierStatus", "ods:physicalSpecimenIDType", "vasculum:accessClass",
+        "vasculum:term", "dcterms:title", "dwc:relationshipOfResource", "dcterms:created", "dcterms:modified",
+    }
+)  # fmt: skip
+"""Our own words in a specimen document: "Preferred" or "open" would find every specimen."""
+
+
 def _texts(body: dict[str, Any]) -> Iterator[str]:
     for key, value in _walk(body):
-        if isinstance(value, str) and key not in ("@type", "@id") and not value.startswith(("http://", "https://")):
+        if isinstance(value, str) and key not in _NOT_WORDS and not value.startswith(("http://", "https://")):
             yield value
 
 

@@ -232,6 +232,7 @@ def test_selections_survive_text_and_json() -> None:
     [
         ("kingdm=Plantae", "did you mean kingdom"), ("Plantae", "not name=value"), ("year=soon", "year is a number"),
         ("year=1950,1900", "write 1900,1950"), ("year=١٩٠٠", "year is a number"),
+        ("year=*", "year is a number"),
         ("'kingdom=x", "not closed"), ("hasImage=maybe", "true or false"), ("q=" + "x" * 400, "longer"),
     ],
 )  # fmt: skip

@@ -186,6 +186,17 @@ def test_search_tables_can_be_lost_and_are_rebuilt(make_node: Make, tmp_path: Pa
         assert state(conn) == before
 
 
+@pytest.mark.parametrize("word", ["Preferred", "Active", "open", "Local", "hasDigitalMedia", "catalogNumber"])
+def test_words_of_our_own_documents_find_nothing(make_node: Make, tmp_path: Path, word: str) -> None:
+    node = make_node()
+    ingest(node, write_archive(tmp_path / "a", rows_of(2), images=jpeg))
+    with node.database.reader() as conn:
+        assert (
+            conn.execute("SELECT count(*) FROM specimen_text WHERE specimen_text MATCH ?", (word,)).fetchone()[0] == 0
+        )
+        assert conn.execute("SELECT count(*) FROM specimen_text WHERE specimen_text MATCH 'numero1'").fetchone()[0] == 1
+
+
 def test_every_command_has_help_with_an_example(capsys: pytest.CaptureFixture[str]) -> None:
     for name in COMMANDS:
         assert run([name, "--help"]) == 0
