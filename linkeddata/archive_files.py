@@ -2,10 +2,13 @@
 
 Invariants:
 - Members are read by name and streamed; nothing is ever extracted to a path the archive chose.
-- Refused: names that leave the archive, the same name twice, encryption, too many members, a member that unpacks to
-  more than it says or at a ratio no table reaches, links that lead out of the folder.
+- Refused: names that leave the archive, the same name twice, encryption, too many members, a member (or all of them
+  together) that unpacks at a ratio no table reaches, links that lead out of the folder. What a member says about its
+  size is not believed: the library stops there, and the checksum then fails.
+- A file whose name is not text cannot be named in a record; it is listed in ``unnamable`` and otherwise left alone.
 """
 
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -21,6 +24,8 @@ MAX_RATIO: Final = 200
 RATIO_FREE_BYTES: Final = 20_000_000
 """Below this size a high ratio harms nobody (a small file of blanks)."""
 MAX_MEMBER_BYTES: Final = 1 << 40
+DAMAGE: Final = (zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, NotImplementedError)
+"""What reading a damaged zip member raises (the last: a compression that nobody writes)."""
 _JUNK: Final = ("__MACOSX/", ".DS_Store", "._", "Thumbs.db")
 
 
@@ -32,8 +37,21 @@ class ArchiveFiles(Protocol):
         """Every file that belongs to the archive."""
         ...
 
+    @property
+    def unnamable(self) -> int:
+        """Files whose names are not text."""
+        ...
+
     def open(self, name: str) -> IO[bytes]:
-        """A stream of one file."""
+        """A stream of one file.
+
+        Raises:
+            DwcaError: there is no such file, or it must not be read.
+        """
+        ...
+
+    def size_of(self, name: str) -> int:
+        """Bytes of a file, as its folder or zip says; 0 when it is gone."""
         ...
 
     def close(self) -> None:
@@ -57,7 +75,7 @@ def open_files(path: Path) -> Iterator[ArchiveFiles]:
         raise DwcaError(f"{path} does not exist")
     try:
         yield files
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+    except DAMAGE as error:
         raise DwcaError(f"{path.name} is damaged: {error}") from error
     finally:
         files.close()
@@ -68,11 +86,13 @@ class FolderFiles:
 
     def __init__(self, root: Path) -> None:
         self.root = _step_into(root)
-        self._names = frozenset(
+        names = [
             item.relative_to(self.root).as_posix()
             for item in self.root.rglob("*")
             if item.is_file() and not _is_junk(item.relative_to(self.root).as_posix())
-        )
+        ]
+        self._names = frozenset(name for name in names if _is_text(name))
+        self.unnamable = len(names) - len(self._names)
 
     @property
     def names(self) -> frozenset[str]:
@@ -89,6 +109,13 @@ class FolderFiles:
         except OSError as error:
             raise DwcaError(f"{name} cannot be read: {error.strerror}") from error
 
+    def size_of(self, name: str) -> int:
+        """See ``ArchiveFiles``."""
+        try:
+            return (self.root / name).stat().st_size
+        except OSError:
+            return 0
+
     def close(self) -> None:
         """See ``ArchiveFiles``."""
 
@@ -96,20 +123,18 @@ class FolderFiles:
 class ZipFiles:
     """A zipped archive."""
 
+    unnamable = 0
+
     def __init__(self, path: Path) -> None:
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError) as error:
+        except (*DAMAGE, OSError, ValueError) as error:
             raise DwcaError(f"{path.name} is not a zip file, or it ends early") from error
-        infos = [info for info in self._zip.infolist() if not info.is_dir() and not _is_junk(info.filename)]
-        if len(infos) > MAX_MEMBERS:
-            raise DwcaError(f"{path.name} has more than {MAX_MEMBERS} members")
-        for info in infos:
-            _check_member(info)
-        if len({info.filename for info in infos}) != len(infos):
-            raise DwcaError(f"{path.name} holds the same name twice")
-        prefix = _common_root([info.filename for info in infos])
-        self._members = {info.filename.removeprefix(prefix): info for info in infos}
+        try:
+            self._members = _members(self._zip.infolist(), path)
+        except DwcaError:
+            self._zip.close()
+            raise
 
     @property
     def names(self) -> frozenset[str]:
@@ -121,7 +146,15 @@ class ZipFiles:
         info = self._members.get(check_name(name))
         if info is None:
             raise DwcaError(f"{name} is not in the archive")
-        return self._zip.open(info)
+        try:
+            return self._zip.open(info)
+        except (*DAMAGE, RuntimeError) as error:
+            raise DwcaError(f"{name} cannot be read: {error}") from error
+
+    def size_of(self, name: str) -> int:
+        """See ``ArchiveFiles``."""
+        info = self._members.get(name)
+        return info.file_size if info is not None else 0
 
     def close(self) -> None:
         """See ``ArchiveFiles``."""
@@ -135,9 +168,26 @@ def check_name(name: str) -> str:
         DwcaError: it does not.
     """
     path = PurePosixPath(name)
-    if not name or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name or ":" in path.parts[0]:
+    if not path.parts or path.is_absolute() or ".." in path.parts or "\\" in name or "\0" in name:
+        raise DwcaError(f"the name {name[:80]!r} leaves the archive")
+    if ":" in path.parts[0] or not _is_text(name):
         raise DwcaError(f"the name {name[:80]!r} leaves the archive")
     return name
+
+
+def _members(infos: list[zipfile.ZipInfo], path: Path) -> dict[str, zipfile.ZipInfo]:
+    infos = [info for info in infos if not info.is_dir() and not _is_junk(info.filename)]
+    if len(infos) > MAX_MEMBERS:
+        raise DwcaError(f"{path.name} has more than {MAX_MEMBERS} members")
+    for info in infos:
+        _check_member(info)
+    total = sum(info.file_size for info in infos)
+    if total > RATIO_FREE_BYTES and total > MAX_RATIO * max(1, path.stat().st_size):
+        raise DwcaError(f"{path.name} unpacks to {total} bytes in all: a zip bomb")
+    if len({info.filename for info in infos}) != len(infos):
+        raise DwcaError(f"{path.name} holds the same name twice")
+    prefix = _common_root([info.filename for info in infos])
+    return {info.filename.removeprefix(prefix): info for info in infos}
 
 
 def _check_member(info: zipfile.ZipInfo) -> None:
@@ -150,6 +200,11 @@ def _check_member(info: zipfile.ZipInfo) -> None:
         raise DwcaError(f"{info.filename} unpacks to {info.file_size} bytes from {info.compress_size}: a zip bomb")
     if info.external_attr >> 16 & 0o170000 == 0o120000:
         raise DwcaError(f"{info.filename} is a link")
+
+
+def _is_text(name: str) -> bool:
+    """Names in an old encoding reach us as lone surrogates, which neither a database nor a document can hold."""
+    return not any("\ud800" <= char <= "\udfff" for char in name)
 
 
 def _is_junk(name: str) -> bool:

@@ -23,6 +23,8 @@ MATERIAL: Final = "http://rs.tdwg.org/dwc/terms/MaterialEntity"
 SIMPLE_MULTIMEDIA: Final = "http://rs.gbif.org/terms/1.0/Multimedia"
 AUDIOVISUAL: Final = "http://rs.tdwg.org/ac/terms/Multimedia"
 MAX_META_BYTES: Final = 1_048_576
+MAX_META_DEPTH: Final = 8
+"""archive > extension > files > location are four."""
 MAX_FIELDS: Final = 2000
 KNOWN_HEADERS: Final = {
     term.partition(":")[2].lower(): term
@@ -74,6 +76,8 @@ class ArchiveDescription:
 
     core: Table
     extensions: tuple[Table, ...]
+    metadata: str = ""
+    """Name of the EML file; empty when none is named."""
 
 
 def parse_meta(data: bytes) -> ArchiveDescription:
@@ -85,16 +89,31 @@ def parse_meta(data: bytes) -> ArchiveDescription:
     if len(data) > MAX_META_BYTES:
         raise DwcaError("meta.xml is larger than 1 MiB")
     try:
-        root = fromstring(data, forbid_dtd=True)
+        root = fromstring(data.lstrip(b" \t\r\n"), forbid_dtd=True)
     except DefusedXmlException as error:
         raise DwcaError("meta.xml has a DTD or entities, which are refused") from error
     except (ParseError, ValueError, RecursionError, LookupError) as error:
         raise DwcaError(f"meta.xml is not well-formed XML: {error}") from error
+    check_depth(root, MAX_META_DEPTH, "meta.xml")
     cores = [item for item in root if _name(item) == "core"]
     if _name(root) != "archive" or len(cores) != 1:
         raise DwcaError("meta.xml must be an <archive> with one <core>")
     extensions = tuple(_table(item) for item in root if _name(item) == "extension")
-    return ArchiveDescription(core=_table(cores[0]), extensions=extensions)
+    metadata = root.get("metadata", "").strip()
+    return ArchiveDescription(core=_table(cores[0]), extensions=extensions, metadata=metadata)
+
+
+def check_depth(root: Element, most: int, name: str) -> None:
+    """Refuses documents that are nested deeper than theirs ever is.
+
+    Raises:
+        DwcaError: it is.
+    """
+    level = [root]
+    for _ in range(most):
+        level = [child for item in level for child in item]
+    if level:
+        raise DwcaError(f"{name} is nested deeper than {most} levels")
 
 
 def describe_single(

@@ -1,0 +1,90 @@
+"""Media of a specimen from the three ways archives name them, merged into one list.
+
+Simple Multimedia and Audiovisual Core rows, and ``dwc:associatedMedia``. The same address with http and https, or by
+two of the three ways, is one medium: https is kept (http is never fetched), what one row leaves blank the other fills,
+and of two different licences the stricter one counts.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Final
+
+from linkeddata.licences import normalise_licence
+from linkeddata.source import SourceMedia
+
+_SCHEME: Final = re.compile(r"\Ahttps?://", re.IGNORECASE)
+_IMAGE_TYPES: Final = frozenset({"", "stillimage", "image", "photograph"})
+_ADDRESSES: Final = re.compile(r"\s*\|\s*|\s*[;,]\s*(?=https?://|\Z)", re.IGNORECASE)
+_PATHS: Final = re.compile(
+    r"\s*[|;]\s*|(?:(?<=\.jpg)|(?<=\.jpeg)|(?<=\.png)|(?<=\.tif)|(?<=\.tiff)|(?<=\.webp))\s*,\s*", re.IGNORECASE
+)
+_LICENCES: Final = (
+    "dcterms:license", "xmpRights:UsageTerms", "xmpRights:WebStatement", "dcterms:rights",
+    "http://purl.org/dc/elements/1.1/rights",
+)  # fmt: skip
+_USED: Final = frozenset(
+    {
+        "ac:accessURI", "dcterms:identifier", "dcterms:format", "dcterms:title", "dcterms:license",
+        "dcterms:rightsHolder", "dcterms:type",
+    }
+)  # fmt: skip
+
+
+def media_key(locator: str) -> str:
+    """What makes two media rows the same exposure: the address without its scheme."""
+    return _SCHEME.sub("", locator.strip())
+
+
+def split_associated_media(text: str) -> list[str]:
+    """Addresses in ``dwc:associatedMedia``.
+
+    Separated by |, or by ; or , where an address follows (addresses may hold both). In a list of paths also by ; and
+    by a comma behind the ending of an image.
+    """
+    pattern = _ADDRESSES if "://" in text else _PATHS
+    return [part for part in (piece.strip() for piece in pattern.split(text)) if part]
+
+
+def read_medium(terms: Mapping[str, str]) -> SourceMedia | None:
+    """A media row; None when it has no address or is no image (a sound, a web page)."""
+    locator = (terms.get("ac:accessURI") or terms.get("dcterms:identifier") or "").strip()
+    if not locator or not _is_image(terms):
+        return None
+    return SourceMedia(
+        key=media_key(locator),
+        locator=locator,
+        format=terms.get("dcterms:format", ""),
+        title=terms.get("dcterms:title", ""),
+        licence=next((terms[term] for term in _LICENCES if terms.get(term)), ""),
+        rights_holder=terms.get("dcterms:rightsHolder") or terms.get("xmpRights:Owner", ""),
+        fields={term: value for term, value in terms.items() if term not in _USED},
+    )
+
+
+def merge_media(media: Iterable[SourceMedia]) -> tuple[SourceMedia, ...]:
+    """One medium per key, in the order of first mention."""
+    found: dict[str, SourceMedia] = {}
+    for medium in media:
+        known = found.get(medium.key)
+        found[medium.key] = medium if known is None else _merge(known, medium)
+    return tuple(found.values())
+
+
+def _merge(one: SourceMedia, two: SourceMedia) -> SourceMedia:
+    locators = (one.locator, two.locator)
+    licences = [text for text in (one.licence, two.licence) if text]
+    return replace(
+        one,
+        locator=next((item for item in locators if item.lower().startswith("https://")), one.locator),
+        format=one.format or two.format,
+        title=one.title or two.title,
+        licence=max(licences, key=lambda text: normalise_licence(text).access, default=""),
+        rights_holder=one.rights_holder or two.rights_holder,
+        fields={**two.fields, **one.fields},
+    )
+
+
+def _is_image(terms: Mapping[str, str]) -> bool:
+    kind = terms.get("dcterms:type", "").strip().lower().replace(" ", "").rsplit("/", 1)[-1]
+    return kind in _IMAGE_TYPES or terms.get("dcterms:format", "").strip().lower().startswith("image/")
