@@ -148,7 +148,7 @@ class ZipFiles:
             raise DwcaError(f"{name} is not in the archive")
         try:
             return self._zip.open(info)
-        except (*DAMAGE, RuntimeError) as error:
+        except (*DAMAGE, RuntimeError, ValueError, OSError) as error:
             raise DwcaError(f"{name} cannot be read: {error}") from error
 
     def size_of(self, name: str) -> int:
@@ -176,7 +176,7 @@ def check_name(name: str) -> str:
 
 
 def _members(infos: list[zipfile.ZipInfo], path: Path) -> dict[str, zipfile.ZipInfo]:
-    infos = [info for info in infos if not info.is_dir() and not _is_junk(info.filename)]
+    infos = [info for info in infos if not info.filename.endswith("/") and not _is_junk(info.filename)]
     if len(infos) > MAX_MEMBERS:
         raise DwcaError(f"{path.name} has more than {MAX_MEMBERS} members")
     for info in infos:

@@ -23,6 +23,7 @@ MATERIAL: Final = "http://rs.tdwg.org/dwc/terms/MaterialEntity"
 SIMPLE_MULTIMEDIA: Final = "http://rs.gbif.org/terms/1.0/Multimedia"
 AUDIOVISUAL: Final = "http://rs.tdwg.org/ac/terms/Multimedia"
 MAX_META_BYTES: Final = 1_048_576
+MAX_ERROR_CHARS: Final = 500
 MAX_META_DEPTH: Final = 8
 """archive > extension > files > location are four."""
 MAX_FIELDS: Final = 2000
@@ -38,7 +39,11 @@ _ESCAPES: Final = {"\\t": "\t", "\\n": "\n", "\\r": "\r", "\\r\\n": "\r\n", "\\\
 
 
 class DwcaError(DocumentError):
-    """An archive cannot be read; one line that says why and what to do."""
+    """An archive cannot be read; one line that says why and what to do, whatever names and values the archive holds."""
+
+    def __init__(self, message: str) -> None:
+        printable = "".join(char if char.isprintable() else " " for char in message)
+        super().__init__(" ".join(printable.split())[:MAX_ERROR_CHARS])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
