@@ -5,8 +5,10 @@ whole sheet are small; small images are enlarged, because the detector was train
 Printed and typed text is read nearly without error; handwriting mostly is not, so lines of low confidence are
 marked ``uncertain``, and an image on which much is uncertain is not called readable: then what was not found can
 still be there.
+Where much of the text stands on its side, the image is read a second time, turned; boxes stay on the upright image.
 
-It leaves out: sideways sheets without an EXIF flag, joined label blocks, handwriting models.
+It leaves out: joined label blocks, handwriting models; lines of text that must be turned the other way (270 degrees)
+are read but listed from the last to the first.
 """
 
 import hashlib
@@ -41,6 +43,13 @@ READABLE_SHARE: Final = 0.7
 """Share of characters in confident lines from which an image counts as read."""
 SMALL_LINE_PX: Final = 9
 """Line height under which letters have too few pixels to tell apart."""
+SIDEWAYS_SHARE: Final = 0.25
+"""Share of letters in boxes that stand on their side from which an image is read a second time, turned by 90 degrees:
+measured on the same 59 images it finds 94 instead of 74 of the 101 words on turned labels; one image in eight is read
+twice."""
+SIDEWAYS_RATIO: Final = 1.5
+SAME_LINE: Final = 0.5
+"""Share of the smaller box that two readings of one line have in common."""
 MAX_RUN: Final = 100
 """Characters without a blank in one line; the output contract refuses longer ones."""
 
@@ -106,20 +115,32 @@ class LabelText:
             picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_CUBIC)
         else:
             scale = 1.0
-        result = self._reader(side)(picture)
-        boxes = result.boxes if result.boxes is not None else ()
-        lines: list[dict[str, Any]] = []
-        for corners, text, score in zip(boxes, result.txts or (), result.scores or (), strict=True):
-            cleaned = _clean(text)
-            if cleaned and score >= KEEP_SCORE:
-                lines.append({"text": cleaned, "score": float(score), "box": _box(corners, scale, width, height)})
-        lines = _reading_order(lines)[:MAX_LINES]
+        lines = [
+            {"text": text, "score": score, "box": _box(corners, scale, width, height)}
+            for corners, text, score in self._lines(picture, side)
+        ]
+        flat, standing = [_only(lines, is_standing=value) for value in (False, True)]
+        if _letters(standing) > SIDEWAYS_SHARE * _letters(lines):
+            turned = np.ascontiguousarray(np.rot90(picture, -1))
+            again = [
+                {"text": text, "score": score, "box": _box(_turned_back(corners, picture), scale, width, height)}
+                for corners, text, score in self._lines(turned, side)
+            ]
+            standing = _without_doubles([*standing, *_only(again, is_standing=True)])
+        lines = [*_reading_order(flat), *_turned_reading_order(standing)][:MAX_LINES]
         readable, doubts = _judge(lines)
         return {"lines": [_as_json(line) for line in _within(lines)], "readable": readable, "doubts": doubts}
 
     def references(self) -> Sequence[Reference]:
         """A typed label, drawn."""
         return (Reference(name="typed-label", pixels=_draw(REFERENCE_LINES), deviation=_distance),)
+
+    def _lines(self, picture: Pixels, side: int) -> list[tuple[Any, str, float]]:
+        result = self._reader(side)(picture)
+        boxes = result.boxes if result.boxes is not None else ()
+        found = zip(boxes, result.txts or (), result.scores or (), strict=True)
+        cleaned = [(corners, _clean(text), float(score)) for corners, text, score in found]
+        return [item for item in cleaned if item[1] and item[2] >= KEEP_SCORE]
 
     def _reader(self, side: int) -> Any:
         reader = self._readers.get(side)
@@ -181,6 +202,51 @@ def _reading_order(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
         else:
             rows.append([line])
     return [line for row in rows for line in sorted(row, key=lambda item: item["box"][0])]
+
+
+def _only(lines: list[dict[str, Any]], *, is_standing: bool) -> list[dict[str, Any]]:
+    """Lines that stand on their side, or those that do not; boxes of a few letters say nothing and lie flat."""
+    return [
+        line
+        for line in lines
+        if (len(line["text"]) > 3 and line["box"][3] > SIDEWAYS_RATIO * line["box"][2]) == is_standing
+    ]
+
+
+def _letters(lines: list[dict[str, Any]]) -> int:
+    return sum(len(line["text"]) for line in lines)
+
+
+def _turned_back(corners: Any, picture: Pixels) -> Any:
+    """Corners on the picture turned clockwise, as corners on the picture."""
+    points = np.asarray(corners, dtype=np.float64)
+    return np.stack([points[:, 1], picture.shape[0] - points[:, 0]], axis=1)
+
+
+def _without_doubles(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Of two readings of one line the one with more letters that are sure."""
+    kept: list[dict[str, Any]] = []
+    for line in sorted(lines, key=lambda item: -item["score"] * len(item["text"])):
+        if all(_overlap(line["box"], other["box"]) < SAME_LINE for other in kept):
+            kept.append(line)
+    return kept
+
+
+def _overlap(one: tuple[int, int, int, int], two: tuple[int, int, int, int]) -> float:
+    width = min(one[0] + one[2], two[0] + two[2]) - max(one[0], two[0])
+    height = min(one[1] + one[3], two[1] + two[3]) - max(one[1], two[1])
+    return max(0, width) * max(0, height) / min(one[2] * one[3], two[2] * two[3])
+
+
+def _turned_reading_order(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The order in which standing lines are read once the image is turned clockwise."""
+    seen = [{"line": line, "box": _turned_box(line["box"])} for line in lines]
+    return [item["line"] for item in _reading_order(seen)]
+
+
+def _turned_box(box: tuple[int, int, int, int]) -> tuple[int, int, int, int]:
+    x, y, w, h = box
+    return -(y + h), x, h, w
 
 
 def _within(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:

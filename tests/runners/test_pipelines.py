@@ -1,6 +1,7 @@
 """The reading pipelines on pictures whose content is known."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -44,6 +45,77 @@ def test_typed_labels_are_read_where_they_are(sheet: np.ndarray, reader: LabelTe
     [match] = match_lines(parse_match('"Herbarium Martii"'), lines)
     x, y, w, h = match.box
     assert 480 <= x and x + w <= 945 and 515 <= y and y + h <= 745
+
+
+@pytest.mark.parametrize("quarters", [1, 3])
+def test_a_sheet_photographed_sideways_is_read_where_it_is(
+    sheet: np.ndarray, reader: LabelTextPipeline, quarters: int
+) -> None:
+    """No EXIF flag says so: the pixels themselves lie on their side."""
+    turned = np.ascontiguousarray(np.rot90(sheet, quarters))
+    output = check("label-text/1", reader.run(turned, {}), turned)
+    assert isinstance(output, LabelText)
+    lines = [TextLine(text=line.text, score=float(line.score), box=line.box) for line in output.lines]
+    [match] = match_lines(parse_match('"Herbarium Martii"'), lines)
+    mask = np.zeros(sheet.shape[:2], dtype=bool)
+    mask[515:745, 475:945] = True
+    mask = np.rot90(mask, quarters)
+    x, y, w, h = match.box
+    assert h > 2 * w
+    assert mask[y : y + h, x : x + w].all()
+    assert len({line.text for line in output.lines}) == len(output.lines), "a line was read twice"
+    if quarters == 1:
+        text = " ".join(line.text for line in output.lines)
+        assert text.index("Herbarium") < text.index("campestre") < text.index("1907")
+
+
+class Scripted:
+    """A reader whose two readings are given: of the image as it is, and of the image turned clockwise."""
+
+    def __init__(self, upright: list[tuple[tuple[int, int, int, int], str, float]], turned: list[object]) -> None:
+        self.upright, self.turned, self.shapes = upright, turned, []
+
+    def __call__(self, picture: np.ndarray) -> SimpleNamespace:
+        self.shapes.append(picture.shape[:2])
+        found = self.upright if len(self.shapes) == 1 else self.turned
+        boxes = [[[x, y], [x + w, y], [x + w, y + h], [x, y + h]] for (x, y, w, h), _, _ in found]
+        return SimpleNamespace(boxes=boxes, txts=[item[1] for item in found], scores=[item[2] for item in found])
+
+
+def scripted(upright: list[object], turned: list[object]) -> tuple[dict[str, object], Scripted]:
+    pipeline, reader = LabelTextPipeline(), Scripted(upright, turned)  # type: ignore[arg-type]
+    pipeline._readers = {2800: reader}
+    body = pipeline.run(np.zeros((2000, 2500, 3), dtype=np.uint8), {})
+    return body, reader
+
+
+def test_text_on_its_side_is_read_again_turned_and_keeps_its_place() -> None:
+    """On a sheet 2500 wide and 2000 high, the turned point (X, Y) is the point (Y, 2000 - X)."""
+    standing = [
+        ((100, 500, 40, 600), "HERBARIVM VASCVLVM", 0.7),
+        ((220, 700, 40, 400), "leg. A. Example 1907", 0.95),
+        ((900, 50, 500, 40), "a flat line", 0.9),
+    ]
+    turned = [
+        ((900, 100, 600, 40), "HERBARIUM VASCULUM", 0.98),  # the same line, read better
+        ((900, 160, 500, 40), "Quercus robur L.", 0.97),  # one that was overlooked
+        ((1910, 900, 40, 500), "flat there is tall here", 0.99),  # what lies flat was read the first time
+    ]
+    body, reader = scripted(standing, turned)
+    assert reader.shapes == [(2000, 2500), (2500, 2000)]
+    assert [(line["text"], line["box"]) for line in body["lines"]] == [
+        ("a flat line", [900, 50, 500, 40]),
+        ("HERBARIUM VASCULUM", [100, 500, 40, 600]),
+        ("Quercus robur L.", [160, 600, 40, 500]),
+        ("leg. A. Example 1907", [220, 700, 40, 400]),
+    ]
+
+
+def test_a_few_letters_on_their_side_are_not_worth_a_second_reading() -> None:
+    flat = [((100, 100 + 60 * number, 900, 40), "a long flat line of text", 0.9) for number in range(10)]
+    body, reader = scripted([*flat, ((2000, 300, 40, 400), "ruler 10 cm", 0.9), ((2200, 300, 20, 80), "12", 0.9)], [])
+    assert len(reader.shapes) == 1
+    assert len(body["lines"]) == 12
 
 
 def test_an_empty_sheet_is_not_called_read(reader: LabelTextPipeline) -> None:
