@@ -267,7 +267,7 @@ def _judge(lines: list[dict[str, Any]]) -> tuple[bool, list[Json]]:
     sure = sum(len(line["text"]) for line in lines if line["score"] >= PRINT_SCORE)
     if sure < READABLE_SHARE * characters:
         doubts.append("much of the text is uncertain: handwriting or blur")
-    heights = sorted(line["box"][3] for line in lines)
+    heights = sorted(min(line["box"][2:]) for line in lines)  # of a line on its side, the width
     if heights[len(heights) // 2] < SMALL_LINE_PX:
         doubts.append("the text is too small to be read surely")
     return not doubts, doubts
