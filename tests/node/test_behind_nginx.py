@@ -10,9 +10,9 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp.test_utils import TestServer
+from conftest import NOW, ingest, rows_of, write_archive
 
 from cas.ids import ContentId
-from conftest import NOW, ingest, rows_of, write_archive
 from node.app import build_application
 from node.folder import NodeFolder
 from runners.catalogue import Catalogue
