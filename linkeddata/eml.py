@@ -1,7 +1,8 @@
 """The EML of an archive: only its title, and whether it can be read at all.
 
 A missing or broken EML keeps no archive out; it is a finding. DTDs and entities are refused.
-It leaves out: people, coverage, methods, and the dataset's licence (media carry their own; ``node.toml`` says the rest).
+It leaves out: people, coverage, methods, and the dataset's licence (media carry their own; ``node.toml`` says the
+rest).
 """
 
 from dataclasses import dataclass
