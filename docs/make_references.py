@@ -21,6 +21,7 @@ def cli_reference() -> str:
 
     def add(command: click.Command, names: list[str], parent: click.Context | None) -> None:
         context = click.Context(command, info_name=names[-1], parent=parent, max_content_width=100, terminal_width=100)
+        command._help_option = None  # click keeps the option of whoever asked first
         parts.append(f"## {' '.join(names)}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
         if isinstance(command, click.Group):
             for name in command.list_commands(context):
