@@ -7,6 +7,7 @@
     ├── BlobNotFound     no such bytes here
     ├── BlobChanged      the file behind an adopted blob is no longer the one that was indexed
     ├── BlobRefused      the bytes offered are not what was promised, or too many
+    ├── VolumeProblem    a whole tree of files is not there (a drive not mounted?); nothing was changed
     └── StoreFailed      the disk said no (full, I/O error); nothing was stored
 """
 
@@ -29,6 +30,10 @@ class BlobChanged(CasError):
 
 class BlobRefused(CasError):
     """Bytes offered exceed their limit or do not have the digest that was promised."""
+
+
+class VolumeProblem(CasError):
+    """The root of a volume is missing or empty: a drive that is not mounted, never a mass deletion."""
 
 
 class StoreFailed(CasError):

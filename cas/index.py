@@ -2,15 +2,18 @@
 
 Invariants:
 - A row exists only for bytes that were on disk before it was committed.
-- The same bytes at several places are one blob with several locations.
-- Every statement runs under one lock: the index has one connection and one writer.
+- The same bytes at several places are one blob with several locations; a blob without a location has no row.
+- One connection writes, under a lock. Reads have connections of their own and never wait for a commit.
+- Nothing of SQLite leaves: every failure is ``StoreFailed``.
 
 It leaves out: files (``cas.store``).
 """
 
+import contextlib
 import sqlite3
 import threading
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -32,6 +35,8 @@ CREATE TABLE IF NOT EXISTS volume (name TEXT PRIMARY KEY, root TEXT NOT NULL, id
 OWNED: Final = ""
 """Volume name of owned blobs; their path is derived from the hash."""
 _SCHEMA_NUMBER: Final = 1
+_BUSY_S: Final = 30
+"""How long a writer waits for another process."""
 
 Identity = Literal["inode", "size+mtime"]
 
@@ -61,9 +66,11 @@ class VolumeRow:
 class BlobIndex:
     """The index; thread-safe, blocking."""
 
-    def __init__(self, conn: sqlite3.Connection) -> None:
-        self._conn = conn
+    def __init__(self, path: Path, writer: sqlite3.Connection) -> None:
+        self._path = path
+        self._writer = writer
         self._lock = threading.Lock()
+        self._idle: deque[sqlite3.Connection] = deque()
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -73,8 +80,10 @@ class BlobIndex:
             StoreFailed: it cannot be used.
         """
         try:
-            conn = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
-            conn.row_factory = sqlite3.Row
+            conn = _connect(path)
+        except sqlite3.Error as error:
+            raise StoreFailed(f"{path} cannot be used as an index: {error}") from error
+        try:
             conn.execute("PRAGMA journal_mode=WAL")
             conn.execute("PRAGMA synchronous=FULL")
             number = conn.execute("PRAGMA user_version").fetchone()[0]
@@ -83,93 +92,147 @@ class BlobIndex:
             if number < _SCHEMA_NUMBER:
                 conn.executescript(_SCHEMA)
                 conn.execute(f"PRAGMA user_version={_SCHEMA_NUMBER}")
-        except sqlite3.DatabaseError as error:
-            raise StoreFailed(f"{path} cannot be used as an index: {error}") from error
-        return cls(conn)
+        except BaseException as error:
+            conn.close()
+            if isinstance(error, sqlite3.Error):
+                raise StoreFailed(f"{path} cannot be used as an index: {error}") from error
+            raise
+        return cls(path, conn)
 
     def close(self) -> None:
-        """Closes the connection."""
+        """Closes every connection; no call may be under way."""
         with self._lock:
-            self._conn.close()
+            self._writer.close()
+        while self._idle:
+            self._idle.pop().close()
 
+    # ------------------------------------------------------------------ reading
     def size_of(self, cid: ContentId) -> int | None:
         """Bytes of the blob; None when it is not here."""
-        with self._lock:
-            row = self._conn.execute("SELECT size FROM blob WHERE sha = ?", (cid.digest,)).fetchone()
+        row = self._one("SELECT size FROM blob WHERE sha = ?", cid.digest)
         return None if row is None else int(row["size"])
 
     def locations(self, cid: ContentId) -> list[Location]:
         """Every place of these bytes, owned first."""
-        with self._lock:
-            rows = self._conn.execute(
-                "SELECT * FROM location WHERE sha = ? ORDER BY volume, path", (cid.digest,)
-            ).fetchall()
-        return [_location(row) for row in rows]
+        return [_location(row) for row in self._all("SELECT * FROM location WHERE sha = ? ORDER BY 1, 2", cid.digest)]
+
+    def places(self, cid: ContentId) -> list[tuple[Location, VolumeRow | None]]:
+        """Every place of these bytes, owned first, with its volume as it is named now (None: owned, or forgotten)."""
+        rows = self._all(
+            """SELECT location.*, volume.root, volume.identity FROM location LEFT JOIN volume ON name = volume
+               WHERE sha = ? ORDER BY 1, 2""",
+            cid.digest,
+        )
+        return [
+            (_location(row), None if row["root"] is None else _volume(row["volume"], row["root"], row["identity"]))
+            for row in rows
+        ]
 
     def at(self, volume: str, path: str) -> Location | None:
         """What is known about a path."""
-        with self._lock:
-            row = self._conn.execute("SELECT * FROM location WHERE volume = ? AND path = ?", (volume, path)).fetchone()
+        row = self._one("SELECT * FROM location WHERE volume = ? AND path = ?", volume, path)
         return None if row is None else _location(row)
 
-    def record(self, found: Sequence[Location], *, verified: str) -> None:
-        """Commits locations (and their blobs) together, durably.
-
-        Raises:
-            StoreFailed: the disk refused; nothing of the group is stored.
-        """
-        with self._lock:
-            try:
-                self._conn.execute("BEGIN IMMEDIATE")
-                self._conn.executemany(
-                    "INSERT INTO blob VALUES (?, ?, ?) ON CONFLICT (sha) DO UPDATE SET verified = excluded.verified",
-                    [(item.sha, item.size, verified) for item in found],
-                )
-                self._conn.executemany(
-                    "INSERT OR REPLACE INTO location VALUES (?, ?, ?, ?, ?, ?, ?)",
-                    [
-                        (item.volume, item.path, item.sha, item.size, item.mtime_ns, item.ino, item.dev)
-                        for item in found
-                    ],
-                )
-                self._conn.execute("COMMIT")
-            except sqlite3.Error as error:
-                if self._conn.in_transaction:
-                    self._conn.execute("ROLLBACK")
-                raise StoreFailed(f"the index could not be written: {error}") from error
-
-    def forget(self, places: Iterable[tuple[str, str]]) -> None:
-        """Removes locations (not blobs): a file was moved or replaced."""
-        with self._lock:
-            self._conn.execute("BEGIN IMMEDIATE")
-            self._conn.executemany("DELETE FROM location WHERE volume = ? AND path = ?", list(places))
-            self._conn.execute("COMMIT")
-
-    def set_volume(self, volume: VolumeRow) -> None:
-        """Names a tree."""
-        with self._lock:
-            self._conn.execute(
-                "INSERT OR REPLACE INTO volume VALUES (?, ?, ?)", (volume.name, str(volume.root), volume.identity)
+    def sample(self, volume: str, probes: int) -> list[Location]:
+        """Up to ``probes`` locations of a volume, spread evenly over all hashes; always the same ones."""
+        found: dict[str, Location] = {}
+        for number in range(probes):
+            start = (number << 256) // probes
+            row = self._one(
+                "SELECT * FROM location WHERE sha >= ? AND volume = ? ORDER BY sha LIMIT 1", start.to_bytes(32), volume
             )
+            if row is not None:
+                found[row["path"]] = _location(row)
+        return list(found.values())
 
     def volumes(self) -> dict[str, VolumeRow]:
         """Every named tree."""
-        with self._lock:
-            rows = self._conn.execute("SELECT * FROM volume").fetchall()
-        return {
-            row["name"]: VolumeRow(name=row["name"], root=Path(row["root"]), identity=row["identity"]) for row in rows
-        }
+        rows = self._all("SELECT * FROM volume ORDER BY name")
+        return {row["name"]: _volume(row["name"], row["root"], row["identity"]) for row in rows}
 
     def counts(self) -> tuple[int, int]:
         """(blobs, bytes)."""
-        with self._lock:
-            row = self._conn.execute("SELECT count(*), coalesce(sum(size), 0) FROM blob").fetchone()
+        [row] = self._all("SELECT count(*), coalesce(sum(size), 0) FROM blob")
         return int(row[0]), int(row[1])
 
     def all_ids(self) -> list[ContentId]:
         """Every blob, in the order of its hash."""
+        return [ContentId(row["sha"]) for row in self._all("SELECT sha FROM blob ORDER BY sha")]
+
+    # ------------------------------------------------------------------ writing
+    def record(self, found: Sequence[Location], *, verified: str, replaced: Sequence[ContentId] = ()) -> None:
+        """Commits locations (and their blobs) together, durably; ``replaced`` lay at some of these places before.
+
+        Raises:
+            StoreFailed: the disk refused; nothing of the group is stored.
+        """
+        with self._transaction() as conn:
+            conn.executemany(
+                "INSERT INTO blob VALUES (?, ?, ?) ON CONFLICT (sha) DO UPDATE SET verified = excluded.verified",
+                [(item.sha, item.size, verified) for item in found],
+            )
+            conn.executemany(
+                "INSERT OR REPLACE INTO location VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(item.volume, item.path, item.sha, item.size, item.mtime_ns, item.ino, item.dev) for item in found],
+            )
+            conn.executemany(
+                "DELETE FROM blob WHERE sha = ?1 AND NOT EXISTS (SELECT 1 FROM location WHERE sha = ?1)",
+                [(cid.digest,) for cid in replaced],
+            )
+
+    def forget(self, places: Iterable[tuple[str, str]]) -> None:
+        """Removes locations of bytes that have another one: a file was moved."""
+        with self._transaction() as conn:
+            conn.executemany("DELETE FROM location WHERE volume = ? AND path = ?", list(places))
+
+    def set_volume(self, volume: VolumeRow) -> None:
+        """Names a tree."""
+        with self._transaction() as conn:
+            conn.execute(
+                "INSERT OR REPLACE INTO volume VALUES (?, ?, ?)", (volume.name, str(volume.root), volume.identity)
+            )
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        conn = self._writer
         with self._lock:
-            return [ContentId(row["sha"]) for row in self._conn.execute("SELECT sha FROM blob ORDER BY sha")]
+            try:
+                conn.execute("BEGIN IMMEDIATE")
+                yield conn
+                conn.execute("COMMIT")
+            except BaseException as error:
+                with contextlib.suppress(sqlite3.Error):
+                    if conn.in_transaction:
+                        conn.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise StoreFailed(f"the index could not be written: {error}") from error
+                raise
+
+    def _one(self, sql: str, *values: str | bytes) -> sqlite3.Row | None:
+        rows = self._all(sql, *values)
+        return rows[0] if rows else None
+
+    def _all(self, sql: str, *values: str | bytes) -> list[sqlite3.Row]:
+        conn: sqlite3.Connection | None = None
+        try:
+            try:
+                conn = self._idle.pop()
+            except IndexError:
+                conn = _connect(self._path)
+                conn.execute("PRAGMA query_only=ON")
+            rows = conn.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            if conn is not None:
+                conn.close()
+            raise StoreFailed(f"the index could not be read: {error}") from error
+        self._idle.append(conn)
+        return rows
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    conn = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+    conn.row_factory = sqlite3.Row
+    return conn
 
 
 def _location(row: sqlite3.Row) -> Location:
@@ -177,3 +240,7 @@ def _location(row: sqlite3.Row) -> Location:
         volume=row["volume"], path=row["path"], sha=row["sha"], size=row["size"], mtime_ns=row["mtime_ns"],
         ino=row["ino"], dev=row["dev"],
     )  # fmt: skip
+
+
+def _volume(name: str, root: str, identity: Identity) -> VolumeRow:
+    return VolumeRow(name=name, root=Path(root), identity=identity)

@@ -7,34 +7,35 @@ Invariants:
 - Bytes are never given out under an id when their file is no longer the one that was hashed.
 - What ``put_*`` and ``adopt*`` have returned or yielded survives a power cut.
 - A file that is gone or a volume that is empty changes no row: it is reported, and comes back with its mount.
+- Leftovers of interrupted copies are swept only by a store that is the only one open on its folder.
 
 It leaves out: scrub, repair, tiers, garbage collection (a later layer), access rights, media types.
 """
 
-import concurrent.futures
-import hashlib
+import fcntl
 import os
 import stat as stat_module
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path, PurePosixPath
-from types import TracebackType
-from typing import Final, Literal, Self, TypeVar
+from pathlib import Path
+from typing import Final, Literal, Self
 
-from cas.durable import BUFFER_BYTES, Sync, owned_path, write_blob
-from cas.errors import BlobChanged, BlobNotFound, BlobRefused, StoreFailed
+from cas.batches import in_groups, map_in_threads
+from cas.durable import BUFFER_BYTES, ShardTree, Sync, hash_descriptor, write_blob
+from cas.errors import BlobChanged, BlobNotFound, BlobRefused, StoreFailed, VolumeProblem
+from cas.files import SAMPLED_FILES, is_same, open_inside, root_problem, sample_problem
 from cas.ids import ContentId
 from cas.index import OWNED, BlobIndex, Identity, Location, VolumeRow
-
-A = TypeVar("A")
-B = TypeVar("B")
+from cas.reader import BlobReader
 
 MAX_BLOB_BYTES: Final = 1 << 42
 """4 TiB: larger than any file this is for; stops an endless stream."""
 GROUP_FILES: Final = 256
-"""Files whose rows share one commit; bounds what an interrupted adoption hashes again."""
+"""Files whose rows share one commit; a commit costs milliseconds, a small file less than one."""
+GROUP_BYTES: Final = 256 << 20
+"""Bytes after which a group is committed all the same: bounds what an interrupted adoption hashes again (0.2 s)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,52 +77,16 @@ class BlobStat:
     relpath: str
 
 
-class BlobReader:
-    """An opened blob whose identity was checked; a context manager."""
-
-    def __init__(self, cid: ContentId, fd: int, size: int, path: Path) -> None:
-        self.id = cid
-        self.fd = fd
-        self.size = size
-        self.path = path
-
-    def pread(self, offset: int, length: int) -> bytes:
-        """Up to ``length`` bytes from ``offset``; shorter only at the end."""
-        parts: list[bytes] = []
-        while length > 0:
-            part = os.pread(self.fd, length, offset)
-            if not part:
-                break
-            parts.append(part)
-            offset += len(part)
-            length -= len(part)
-        return b"".join(parts)
-
-    def close(self) -> None:
-        """Gives the descriptor back; safe to repeat."""
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
 class BlobStore:
     """One store; thread-safe, blocking."""
 
-    def __init__(self, folder: Path, index: BlobIndex, *, sync: Sync = os.fsync) -> None:
+    def __init__(self, folder: Path, index: BlobIndex, presence: int, *, sync: Sync = os.fsync) -> None:
         self.folder = folder
-        self._owned = folder / "owned"
+        self._tree = ShardTree(folder / "owned", sync=sync)
         self._staging = folder / "staging"
         self._index = index
-        self._sync = sync
-        self._volumes = index.volumes()
+        self._presence = presence
+        self._buffers = threading.local()
 
     @classmethod
     def open(cls, folder: Path, *, sync: Sync = os.fsync) -> Self:
@@ -133,13 +98,22 @@ class BlobStore:
         try:
             for part in ("owned", "staging"):
                 (folder / part).mkdir(parents=True, exist_ok=True)
+            presence = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StoreFailed(f"{folder} cannot be used: {error.strerror}") from error
-        return cls(folder, BlobIndex.open(folder / "index.sqlite"), sync=sync)
+        try:
+            fcntl.flock(presence, fcntl.LOCK_SH)
+            return cls(folder, BlobIndex.open(folder / "index.sqlite"), presence, sync=sync)
+        except BaseException:
+            os.close(presence)
+            raise
 
     def close(self) -> None:
-        """Closes the index."""
-        self._index.close()
+        """Closes the index; safe to repeat."""
+        if self._presence >= 0:
+            os.close(self._presence)
+            self._presence = -1
+            self._index.close()
 
     # ------------------------------------------------------------------ owned
     def put_bytes(self, data: bytes, *, now: datetime, expected: ContentId | None = None) -> PutResult:
@@ -148,62 +122,71 @@ class BlobStore:
 
     def put_file(self, path: Path, *, now: datetime, max_bytes: int = MAX_BLOB_BYTES) -> PutResult:
         """Copies a file into the store durably."""
-        with path.open("rb") as stream:
-            return self.put_stream(iter(lambda: stream.read(BUFFER_BYTES), b""), now=now, max_bytes=max_bytes)
+        return self.put_stream(self._chunks(path), now=now, max_bytes=max_bytes)
 
     def put_stream(
-        self, chunks: Iterable[bytes], *, now: datetime, max_bytes: int, expected: ContentId | None = None
+        self, chunks: Iterable[bytes | memoryview], *, now: datetime, max_bytes: int, expected: ContentId | None = None
     ) -> PutResult:
-        """Stores a stream durably; the same bytes again change nothing.
+        """Stores a stream durably; the same bytes again change nothing, and heal a damaged copy.
 
         Raises:
             BlobRefused: too many bytes or not the expected hash; nothing is stored.
             StoreFailed: the disk refused; nothing is stored.
         """
-        location = self._write(chunks, max_bytes, expected)
-        return self._record([location], now)[0]
+        return self._record([self._write(chunks, max_bytes, expected)], now)[0]
 
     def put_files(
         self, paths: Iterable[Path], *, now: datetime, threads: int = 8
     ) -> Iterator[PutResult | AdoptFailure]:
-        """Copies files; each is durable before it is yielded.
+        """Copies files; each is durable before it is yielded, in the order of ``paths``.
 
         Eight threads: their fsyncs share the filesystem's journal commits, which is what costs the time.
         """
 
-        def copy(path: Path) -> tuple[str, Location | str]:
+        def copy(path: Path) -> Location | AdoptFailure:
             try:
-                with path.open("rb") as stream:
-                    return str(path), self._write(iter(lambda: stream.read(BUFFER_BYTES), b""), MAX_BLOB_BYTES, None)
+                return self._write(self._chunks(path), MAX_BLOB_BYTES, None)
             except (OSError, BlobRefused, StoreFailed) as error:
-                return str(path), str(error)
+                return AdoptFailure(relpath=str(path), reason=_reason(error))
 
-        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            for group in _in_groups(_bounded_map(pool, copy, paths, ahead=4 * threads), GROUP_FILES):
-                good = [item for _, item in group if isinstance(item, Location)]
-                yield from self._record(good, now)
-                yield from (AdoptFailure(relpath=name, reason=item) for name, item in group if isinstance(item, str))
+        def work_of(item: Location | AdoptFailure) -> int:
+            return item.size if isinstance(item, Location) else 0
 
-    def _write(self, chunks: Iterable[bytes], max_bytes: int, expected: ContentId | None) -> Location:
+        copied = map_in_threads(copy, paths, threads=threads, ahead=4 * threads)
+        for group in in_groups(copied, most=GROUP_FILES, most_bytes=GROUP_BYTES, bytes_of=work_of):
+            stored = iter(self._record([item for item in group if isinstance(item, Location)], now))
+            for item in group:
+                yield item if isinstance(item, AdoptFailure) else next(stored)
+
+    def _chunks(self, path: Path) -> Iterator[memoryview]:
+        buffer = self._buffer()
+        with path.open("rb", buffering=0) as stream:
+            while count := stream.readinto(buffer):
+                yield memoryview(buffer)[:count]
+
+    def _write(self, chunks: Iterable[bytes | memoryview], max_bytes: int, expected: ContentId | None) -> Location:
         cid, size, path = write_blob(
-            chunks, root=self._owned, staging=self._staging, max_bytes=max_bytes, expected=expected, sync=self._sync
+            chunks, tree=self._tree, staging=self._staging, max_bytes=max_bytes, expected=expected
         )
         return _seen(OWNED, cid.hex, cid, path.stat(), size)
 
     def _record(self, locations: list[Location], now: datetime) -> list[PutResult]:
-        known = {item.sha: self._index.size_of(ContentId(item.sha)) is not None for item in locations}
-        if locations:
-            self._index.record(locations, verified=now.isoformat())
-        return [PutResult(id=ContentId(item.sha), size=item.size, is_new=not known[item.sha]) for item in locations]
+        if not locations:
+            return []
+        known = {item.sha for item in locations if self._index.size_of(ContentId(item.sha)) is not None}
+        self._index.record(locations, verified=now.isoformat())
+        results: list[PutResult] = []
+        for item in locations:
+            results.append(PutResult(id=ContentId(item.sha), size=item.size, is_new=item.sha not in known))
+            known.add(item.sha)
+        return results
 
     # ------------------------------------------------------------------ adopted
     def define_volume(self, name: str, root: Path, *, identity: Identity = "inode") -> None:
         """Names a tree of files that stay where they are."""
         if not name:
             raise ValueError("a volume needs a name")
-        volume = VolumeRow(name=name, root=root.resolve(), identity=identity)
-        self._index.set_volume(volume)
-        self._volumes = {**self._volumes, name: volume}
+        self._index.set_volume(VolumeRow(name=name, root=root.resolve(), identity=identity))
 
     def adopt(self, volume: str, relpath: str, *, now: datetime) -> AdoptResult:
         """Indexes one file in place.
@@ -223,47 +206,55 @@ class BlobStore:
         """Indexes files in place; each is durable before it is yielded. Unchanged files are not read again.
 
         Two threads: hashing is the limit, and hashlib releases the interpreter lock.
+
+        Raises:
+            VolumeProblem: a file is missing, and so is everything else: the drive is not mounted.
         """
-        root = self._volume(volume)
+        tree = self._volume(volume)
 
-        def look(relpath: str) -> tuple[Location, AdoptResult] | AdoptFailure:
+        def look(relpath: str) -> _Looked | AdoptFailure:
             try:
-                return self._look(root, relpath)
+                return self._look(tree, relpath)
             except (OSError, BlobRefused) as error:
-                reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-                return AdoptFailure(relpath=relpath, reason=reason)
+                problem = root_problem(tree) if isinstance(error, OSError) else None
+                if problem is not None:
+                    raise VolumeProblem(problem) from error
+                return AdoptFailure(relpath=relpath, reason=_reason(error))
 
-        with concurrent.futures.ThreadPoolExecutor(threads) as pool:
-            for group in _in_groups(_bounded_map(pool, look, relpaths, ahead=32 * threads), GROUP_FILES):
-                fresh = [
-                    item[0] for item in group if not isinstance(item, AdoptFailure) and item[1].outcome != "unchanged"
-                ]
-                if fresh:
-                    self._index.record(fresh, verified=now.isoformat())
-                for item in group:
-                    yield item if isinstance(item, AdoptFailure) else self._moved(root, item[1])
+        def work_of(item: _Looked | AdoptFailure) -> int:
+            return item.hashed.size if isinstance(item, _Looked) and item.hashed is not None else 0
 
-    def _look(self, volume: VolumeRow, relpath: str) -> tuple[Location, AdoptResult]:
-        path = _inside(volume.root, relpath)
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        looked = map_in_threads(look, relpaths, threads=threads, ahead=32 * threads)
+        for group in in_groups(looked, most=GROUP_FILES, most_bytes=GROUP_BYTES, bytes_of=work_of):
+            seen = [item for item in group if isinstance(item, _Looked)]
+            fresh = [item.hashed for item in seen if item.hashed is not None]
+            if fresh:
+                replaced = [item.result.previous for item in seen if item.result.previous is not None]
+                self._index.record(fresh, verified=now.isoformat(), replaced=replaced)
+            for item in group:
+                yield item if isinstance(item, AdoptFailure) else self._moved(tree, item.result)
+
+    def _look(self, volume: VolumeRow, relpath: str) -> "_Looked":
+        descriptor, before = open_inside(volume.root, relpath)
         try:
-            before = os.fstat(descriptor)
-            if not stat_module.S_ISREG(before.st_mode):
-                raise BlobRefused("not a regular file")
             known = self._index.at(volume.name, relpath)
-            if known is not None and _is_same(known, before, volume.identity):
+            if known is not None and is_same(known, before, volume.identity):
                 cid = ContentId(known.sha)
-                return known, AdoptResult(relpath=relpath, id=cid, size=known.size, outcome="unchanged")
-            cid, size = _hash(descriptor)
+                return _Looked(None, AdoptResult(relpath=relpath, id=cid, size=known.size, outcome="unchanged"))
+            cid, size = hash_descriptor(descriptor, self._buffer())
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
         if size != after.st_size or (before.st_mtime_ns, before.st_size) != (after.st_mtime_ns, after.st_size):
             raise BlobRefused("the file changed while it was read: try again when it is complete")
-        previous = None if known is None or known.sha == cid.digest else ContentId(known.sha)
-        location = _seen(volume.name, relpath, cid, after, size)
-        outcome: Literal["new", "changed"] = "new" if previous is None else "changed"
-        return location, AdoptResult(relpath=relpath, id=cid, size=size, outcome=outcome, previous=previous)
+        previous = None if known is None else ContentId(known.sha)
+        outcome: Literal["new", "unchanged", "changed"] = (
+            "new" if previous is None else "unchanged" if previous == cid else "changed"
+        )
+        result = AdoptResult(
+            relpath=relpath, id=cid, size=size, outcome=outcome, previous=previous if outcome == "changed" else None
+        )
+        return _Looked(_seen(volume.name, relpath, cid, after, size), result)
 
     def _moved(self, volume: VolumeRow, result: AdoptResult) -> AdoptResult:
         """Says *moved* when the same bytes were known at a path of this volume that is no longer there."""
@@ -272,7 +263,7 @@ class BlobStore:
         gone = [
             item.path
             for item in self._index.locations(result.id)
-            if item.volume == volume.name and item.path != result.relpath and not (volume.root / item.path).exists()
+            if item.volume == volume.name and item.path != result.relpath and _is_gone(volume.root / item.path)
         ]
         if not gone:
             return result
@@ -280,27 +271,27 @@ class BlobStore:
         return AdoptResult(relpath=result.relpath, id=result.id, size=result.size, outcome="moved")
 
     def _volume(self, name: str) -> VolumeRow:
-        volume = self._volumes.get(name)
-        if volume is None:
-            self._volumes = self._index.volumes()  # another process may have named it
-            volume = self._volumes.get(name)
+        volume = self._index.volumes().get(name)
         if volume is None:
             raise BlobRefused(f"there is no volume {name!r}")
         return volume
 
+    def _buffer(self) -> bytearray:
+        """One read buffer per thread: filling a new one with zeros costs more than hashing a small file."""
+        found: bytearray | None = getattr(self._buffers, "bytes", None)
+        if found is None:
+            found = self._buffers.bytes = bytearray(BUFFER_BYTES)
+        return found
+
     # ------------------------------------------------------------------ reading
     def stat(self, cid: ContentId) -> BlobStat | None:
         """What the index knows; None when the bytes are not here."""
-        size = self._index.size_of(cid)
-        if size is None:
-            return None
         places = self._index.locations(cid)
         if not places:
             return None
         first = places[0]
-        return BlobStat(
-            size=size, kind="owned" if first.volume == OWNED else "adopted", volume=first.volume, relpath=first.path
-        )
+        kind: Literal["owned", "adopted"] = "owned" if first.volume == OWNED else "adopted"
+        return BlobStat(size=first.size, kind=kind, volume=first.volume, relpath=first.path)
 
     def open_blob(self, cid: ContentId) -> BlobReader:
         """Opens the first place of these bytes that is still what was indexed.
@@ -308,37 +299,37 @@ class BlobStore:
         Raises:
             BlobNotFound: the bytes are not here.
             BlobChanged: they were, but no file is what it was.
+            StoreFailed: the index cannot be read.
         """
-        places = self._index.locations(cid)
+        places = self._index.places(cid)
         if not places:
             raise BlobNotFound(f"{cid} is not here")
         reasons: list[str] = []
-        for place in places:
+        for place, volume in places:
             try:
-                return self._open(cid, place)
+                return self._open_owned(cid, place) if volume is None else _open_adopted(cid, place, volume)
             except (OSError, BlobChanged, BlobRefused) as error:
-                reasons.append(str(error) if not isinstance(error, OSError) else f"{place.path}: {error.strerror}")
+                reasons.append(f"{place.path}: {_reason(error)}")
         raise BlobChanged("; ".join(reasons))
 
-    def _open(self, cid: ContentId, place: Location) -> BlobReader:
-        if place.volume == OWNED:
-            path, identity = owned_path(self._owned, cid), "size+mtime"
-        else:
-            volume = self._volume(place.volume)
-            path, identity = _inside(volume.root, place.path), volume.identity
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        found = os.fstat(descriptor)
-        if not stat_module.S_ISREG(found.st_mode) or not _is_same(place, found, identity, owned=place.volume == OWNED):
-            os.close(descriptor)
-            raise BlobChanged(f"{place.path} was changed after it was indexed")
-        return BlobReader(cid, descriptor, place.size, path)
+    def _open_owned(self, cid: ContentId, place: Location) -> BlobReader:
+        if place.volume != OWNED:
+            raise BlobRefused(f"there is no volume {place.volume!r}")
+        path = self._tree.path(cid)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+        def is_whole(found: os.stat_result) -> bool:
+            # Nobody else writes there, under a name that is the hash; damage is found by reading (verify).
+            return stat_module.S_ISREG(found.st_mode) and found.st_size == place.size
+
+        return _checked(BlobReader(cid, descriptor, place.size, path, is_same=is_whole))
 
     def verify(self, cid: ContentId) -> bool:
         """Reads the bytes and compares their hash: the only way to find damage that left no trace in the inode."""
         try:
             with self.open_blob(cid) as reader:
-                return _hash(reader.fd)[0] == cid
-        except (BlobNotFound, BlobChanged):
+                return hash_descriptor(reader.fd, self._buffer())[0] == cid
+        except (BlobNotFound, BlobChanged, OSError):
             return False
 
     def counts(self) -> tuple[int, int]:
@@ -350,44 +341,73 @@ class BlobStore:
         return self._index.all_ids()
 
     def volume_problems(self) -> list[str]:
-        """Volumes whose root is missing or empty: a drive that is not mounted, never a deletion."""
+        """What is wrong with volumes as a whole, in sentences: a drive that is not mounted, another tree in its place.
+
+        Looks at the root and at up to 64 files of each volume; changes nothing.
+        """
         problems: list[str] = []
         for volume in self._index.volumes().values():
-            try:
-                with os.scandir(volume.root) as entries:
-                    empty = next(entries, None) is None
-            except OSError as error:
-                problems.append(f"volume {volume.name}: {volume.root} cannot be read ({error.strerror})")
-            else:
-                if empty:
-                    problems.append(f"volume {volume.name}: {volume.root} is empty (is the drive mounted?)")
+            problem = root_problem(volume) or sample_problem(volume, self._index.sample(volume.name, SAMPLED_FILES))
+            if problem is not None:
+                problems.append(problem)
         return problems
 
     def sweep_staging(self) -> int:
-        """Removes what an interrupted copy left behind; call it when no other process writes. Returns how many."""
-        leftovers = list(self._staging.iterdir())
-        for path in leftovers:
-            path.unlink(missing_ok=True)
+        """Removes what interrupted copies left behind; returns how many files.
+
+        Does nothing while another store, in this or another process, is open on the folder: it may be copying.
+        """
+        leftovers: list[Path] = []
+        try:
+            fcntl.flock(self._presence, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftovers = list(self._staging.iterdir())
+            for path in leftovers:
+                path.unlink(missing_ok=True)
+        except BlockingIOError:
+            pass
+        finally:
+            fcntl.flock(self._presence, fcntl.LOCK_SH)  # also after a refusal, which gives the shared lock up
         return len(leftovers)
 
 
-def _inside(root: Path, relpath: str) -> Path:
-    parts = PurePosixPath(relpath)
-    if not relpath or parts.is_absolute() or ".." in parts.parts or "\0" in relpath:
-        raise BlobRefused("the path leaves its folder")
-    path = root / parts
-    if not path.resolve().is_relative_to(root):
-        raise BlobRefused("a link leads out of the folder")
-    return path
+@dataclass(frozen=True, slots=True)
+class _Looked:
+    """What looking at one file found; ``hashed`` is None when it did not have to be read."""
+
+    hashed: Location | None
+    result: AdoptResult
 
 
-def _hash(descriptor: int) -> tuple[ContentId, int]:
-    sha, size, buffer = hashlib.sha256(), 0, bytearray(BUFFER_BYTES)
-    view = memoryview(buffer)
-    while count := os.preadv(descriptor, [buffer], size):
-        sha.update(view[:count])
-        size += count
-    return ContentId(sha.digest()), size
+def _open_adopted(cid: ContentId, place: Location, volume: VolumeRow) -> BlobReader:
+    descriptor, _ = open_inside(volume.root, place.path)
+
+    def is_unchanged(found: os.stat_result) -> bool:
+        return is_same(place, found, volume.identity)
+
+    return _checked(BlobReader(cid, descriptor, place.size, volume.root / place.path, is_same=is_unchanged))
+
+
+def _checked(reader: BlobReader) -> BlobReader:
+    try:
+        reader.check_unchanged()
+    except BaseException:
+        reader.close()
+        raise
+    return reader
+
+
+def _is_gone(path: Path) -> bool:
+    try:
+        path.stat()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _reason(error: Exception) -> str:
+    return error.strerror if isinstance(error, OSError) and error.strerror else str(error)
 
 
 def _seen(volume: str, path: str, cid: ContentId, found: os.stat_result, size: int) -> Location:
@@ -395,35 +415,3 @@ def _seen(volume: str, path: str, cid: ContentId, found: os.stat_result, size: i
         volume=volume, path=path, sha=cid.digest, size=size, mtime_ns=found.st_mtime_ns, ino=found.st_ino,
         dev=found.st_dev,
     )  # fmt: skip
-
-
-def _is_same(known: Location, found: os.stat_result, identity: str, *, owned: bool = False) -> bool:
-    if known.size != found.st_size:
-        return False
-    if owned:
-        return True  # nobody but this store writes there, under a name that is the hash; scrub finds damage
-    return known.mtime_ns == found.st_mtime_ns and (identity != "inode" or known.ino == found.st_ino)
-
-
-def _bounded_map(
-    pool: concurrent.futures.Executor, work: Callable[[A], B], items: Iterable[A], *, ahead: int
-) -> Iterator[B]:
-    """Like ``pool.map``, in order, but takes only ``ahead`` items before their results are wanted."""
-    waiting: deque[concurrent.futures.Future[B]] = deque()
-    for item in items:
-        waiting.append(pool.submit(work, item))
-        if len(waiting) >= ahead:
-            yield waiting.popleft().result()
-    while waiting:
-        yield waiting.popleft().result()
-
-
-def _in_groups(items: Iterable[A], size: int) -> Iterator[list[A]]:
-    group: list[A] = []
-    for item in items:
-        group.append(item)
-        if len(group) >= size:
-            yield group
-            group = []
-    if group:
-        yield group

@@ -1,35 +1,44 @@
 """Bytes over HTTP: ``/cas/sha256/{hex}`` and the aliases that lead there.
 
 Own handler: aiohttp's FileResponse replaces our entity tag by one of its own, answers 416 to several ranges and
-serves ``.gz`` siblings. Small pieces are read in the event loop (one pread from the page cache is faster than a
-thread), larger ones in a thread, block by block.
+serves ``.gz`` siblings. One visit to a thread asks the database, opens the file and reads a small answer; the loop
+itself never touches a disk, so a network drive that hangs holds up those who ask for its files and nobody else.
+Larger answers are read block by block.
 
 Invariants:
 - ``node.access`` decides; private and absent bytes get the same 404.
-- The file was checked when it was opened; a changed file is never served under the old id.
+- The file is checked when it is opened and again after its last byte was read; a changed file is never served under
+  the old id: nothing is sent, or the connection ends before the answer is complete.
 - Only open bytes are cacheable by others; images are never interpreted as anything else (nosniff, sandbox).
 """
 
 import asyncio
 import base64
+import contextlib
 import logging
+import sqlite3
+from dataclasses import dataclass
 from typing import Final
 
 from aiohttp import web
 
-from cas.errors import BlobChanged, BlobNotFound, ContentIdError
+from cas.errors import BlobChanged, BlobNotFound, ContentIdError, StoreFailed
 from cas.ids import ContentId, parse_content_id
-from cas.store import BlobReader
-from node.access import Door, Viewer, decide
+from cas.reader import BlobReader
+from cas.store import BlobStore
+from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
+from node.storage.db import Database
 from node.storage.facts import bytes_facts
 from node.web.keys import BLOBS, DATABASE, SETTINGS
 from node.web.problem import Problem, not_found
 from node.web.ranges import ByteAnswer, decide_bytes
 from node.web.viewer import viewer_of
 
-IN_LOOP_BYTES: Final = 262_144
+AT_ONCE_BYTES: Final = 262_144
+"""Answers up to this size are read in the visit that opens the file; larger ones are sent while they are read."""
 BLOCK_BYTES: Final = 1_048_576
-_FORMATS: Final = frozenset({"image/jpeg", "image/png", "image/tiff", "image/webp"})
+_SUFFIXES: Final = {"image/jpeg": ".jpg", "image/png": ".png", "image/tiff": ".tif", "image/webp": ".webp"}
+"""Formats that are named to browsers, with the suffix of a saved file; everything else is a download."""
 log = logging.getLogger("vasculum.bytes")
 
 
@@ -50,26 +59,74 @@ async def content(request: web.Request) -> web.StreamResponse:
         cid = ContentId.from_hex(request.match_info["hex"])
     except ContentIdError:
         return _redirect_alias(request.match_info["hex"])
-    viewer = viewer_of(request)
-    facts, media_type = await request.app[DATABASE].read(lambda conn: (bytes_facts(conn, cid), _format(conn, cid)))
-    seen = decide(viewer, Door.BYTES, facts)
-    if seen.absent:
-        raise not_found()
-    if not seen.allowed:
-        contact = request.app[SETTINGS].node.contact
-        detail = f"{seen.reason}. Ask: {contact}" if contact else f"{seen.reason}."
-        raise Problem(403, "restricted", "This image does not leave the institution", detail)
-    is_public = decide(Viewer(), Door.BYTES, facts).allowed
+    app, viewer = request.app, viewer_of(request)
     try:
-        blob = await asyncio.to_thread(request.app[BLOBS].open_blob, cid)
+        found = await asyncio.get_running_loop().run_in_executor(
+            None, _find, app[DATABASE], app[BLOBS], _Wanted(cid=cid, viewer=viewer, request=request)
+        )
     except BlobNotFound as error:
         raise not_found() from error
     except BlobChanged as error:
         log.warning("%s: %s", cid, error)
         detail = "The file behind this id was changed or is gone; it is never served under the old id."
         raise Problem(404, "changed", "These bytes are not here any more", detail) from error
-    with blob:
-        return await _answer(request, blob, media_type, is_public=is_public)
+    except (StoreFailed, OSError) as error:
+        log.error("%s: %s", cid, error)  # noqa: TRY400 - the reason is the message
+        detail = "The disk refused."
+        raise Problem(503, "not-readable", "Cannot be read now", detail, headers={"Retry-After": "60"}) from error
+    if isinstance(found, Visibility):
+        contact = app[SETTINGS].node.contact
+        detail = f"{found.reason}. Ask: {contact}" if contact else f"{found.reason}."
+        raise Problem(403, "restricted", "This image does not leave the institution", detail)
+    with found.blob:
+        headers = _headers(found)
+        if found.body is not None or request.method == "HEAD" or found.answer.length == 0:
+            return _whole(request, found, headers)
+        return await _stream(request, found.blob, found.answer, headers)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Wanted:
+    cid: ContentId
+    viewer: Viewer
+    request: web.Request
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Found:
+    """An opened blob that this viewer may see, and what to send of it."""
+
+    blob: BlobReader
+    answer: ByteAnswer
+    media_type: str
+    is_public: bool
+    body: bytes | None
+    """What to send, when it was small enough to be read at once."""
+
+
+def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Visibility:
+    """Decides, opens and reads a small answer; blocking. A ``Visibility`` is the refusal."""
+    cid, request = wanted.cid, wanted.request
+    with database.reader() as conn:
+        facts = bytes_facts(conn, cid)
+        seen = decide(wanted.viewer, Door.BYTES, facts)
+        if seen.absent:
+            raise BlobNotFound(cid)
+        if not seen.allowed:
+            return seen
+        media_type = _format(conn, cid)
+    blob = store.open_blob(cid)
+    try:
+        answer = decide_bytes(request.headers, size=blob.size, etag=_etag(cid), method=request.method)
+        body = None
+        if request.method == "GET" and answer.length <= AT_ONCE_BYTES:
+            body = blob.pread(answer.offset, answer.length)
+            blob.check_unchanged()
+        is_public = decide(ANONYMOUS, Door.BYTES, facts).allowed
+        return _Found(blob=blob, answer=answer, media_type=media_type, is_public=is_public, body=body)
+    except BaseException:
+        blob.close()
+        raise
 
 
 async def alias(request: web.Request) -> web.StreamResponse:
@@ -90,40 +147,48 @@ def _redirect_alias(text: str) -> web.StreamResponse:
     raise web.HTTPMovedPermanently(f"/cas/sha256/{cid.hex}")
 
 
-def _format(conn: object, cid: ContentId) -> str:
-    row = conn.execute(  # type: ignore[attr-defined]
-        "SELECT format FROM medium WHERE image = ? AND format <> '' LIMIT 1", (cid.hex,)
-    ).fetchone()
-    return row["format"] if row and row["format"] in _FORMATS else "application/octet-stream"
+def _format(conn: sqlite3.Connection, cid: ContentId) -> str:
+    """What the file was recognised as when it was ingested."""
+    row = conn.execute("SELECT format FROM medium WHERE image = ? AND format <> '' LIMIT 1", (cid.hex,)).fetchone()
+    return row["format"] if row and row["format"] in _SUFFIXES else "application/octet-stream"
 
 
-async def _answer(request: web.Request, blob: BlobReader, media_type: str, *, is_public: bool) -> web.StreamResponse:
-    etag = f'"sha256-{blob.id.hex}"'
-    answer = decide_bytes(request.headers, size=blob.size, etag=etag)
+def _etag(cid: ContentId) -> str:
+    return f'"sha256-{cid.hex}"'
+
+
+def _headers(found: _Found) -> dict[str, str]:
+    cid, answer = found.blob.id, found.answer
     headers = {
-        "ETag": etag,
+        "ETag": _etag(cid),
         "Accept-Ranges": "bytes",
-        "Cache-Control": "public, max-age=31536000, immutable" if is_public else "private, no-store",
-        "Repr-Digest": f"sha-256=:{base64.b64encode(blob.id.digest).decode()}:",
-        "Link": f'</cas/sha256/{blob.id.hex}>; rel="canonical"',
+        "Cache-Control": "public, max-age=31536000, immutable" if found.is_public else "private, no-store",
+        "Repr-Digest": f"sha-256=:{base64.b64encode(cid.digest).decode()}:",
+        "Link": f'</cas/sha256/{cid.hex}>; rel="canonical"',
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "X-Content-Type-Options": "nosniff",
     }
-    if is_public:
+    if found.is_public:
         headers["Access-Control-Allow-Origin"] = "*"
-    if answer.status in (304, 412, 416):
-        if answer.status == 416:
-            headers["Content-Range"] = f"bytes */{blob.size}"
-        return web.Response(status=answer.status, headers=headers)
-    headers["Content-Type"] = media_type
+    if answer.status in (412, 416):
+        headers["Cache-Control"] = "no-store"  # the answer to these conditions, not to this address
+    if answer.status == 416:
+        headers["Content-Range"] = f"bytes */{found.blob.size}"
+    if answer.status in (200, 206):
+        headers["Content-Type"] = found.media_type
+        suffix = _SUFFIXES.get(found.media_type)
+        kind = "attachment" if suffix is None else "inline"
+        headers["Content-Disposition"] = f'{kind}; filename="{cid.hex}{suffix or ".bin"}"'
     if answer.status == 206:
-        headers["Content-Range"] = f"bytes {answer.offset}-{answer.offset + answer.length - 1}/{blob.size}"
-    if request.method == "HEAD":
-        headers["Content-Length"] = str(answer.length)
-        return web.Response(status=answer.status, headers=headers)
-    if answer.length <= IN_LOOP_BYTES:
-        return web.Response(status=answer.status, headers=headers, body=blob.pread(answer.offset, answer.length))
-    return await _stream(request, blob, answer, headers)
+        headers["Content-Range"] = f"bytes {answer.offset}-{answer.offset + answer.length - 1}/{found.blob.size}"
+    return headers
+
+
+def _whole(request: web.Request, found: _Found, headers: dict[str, str]) -> web.Response:
+    if request.method == "HEAD" and found.answer.status == 200:
+        headers["Content-Length"] = str(found.answer.length)
+        return web.Response(headers=headers)
+    return web.Response(status=found.answer.status, headers=headers, body=found.body)
 
 
 async def _stream(
@@ -131,17 +196,33 @@ async def _stream(
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=headers)
     response.content_length = answer.length
-    await response.prepare(request)
+    loop = asyncio.get_running_loop()
     offset, left = answer.offset, answer.length
-    while left:
-        block = await asyncio.to_thread(blob.pread, offset, min(left, BLOCK_BYTES))
-        if not block:
-            # The file became shorter while it was sent: end the connection, so that nobody takes this for the whole.
-            if request.transport is not None:
-                request.transport.abort()
-            break
-        await response.write(block)
-        offset += len(block)
-        left -= len(block)
-    await response.write_eof()
+    # A client that goes away in the middle is no event worth a line in the log, let alone a traceback per image.
+    with contextlib.suppress(ConnectionResetError):
+        await response.prepare(request)
+        while left:
+            block = await loop.run_in_executor(None, _read_block, blob, offset, min(left, BLOCK_BYTES), left)
+            if block is None:
+                log.warning("%s: the file changed while it was sent", blob.id)
+                if request.transport is not None:
+                    request.transport.abort()  # nobody may take this for the whole
+                break
+            await response.write(block)
+            offset += len(block)
+            left -= len(block)
+        await response.write_eof()
     return response
+
+
+def _read_block(blob: BlobReader, offset: int, length: int, left: int) -> bytes | None:
+    """The next block; None when the file is not what it was, which the last block of an answer asks."""
+    block = blob.pread(offset, length)
+    if len(block) < length:
+        return None
+    if length == left:
+        try:
+            blob.check_unchanged()
+        except BlobChanged:
+            return None
+    return block

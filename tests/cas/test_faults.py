@@ -20,7 +20,30 @@ import cas.store
 from cas.store import AdoptResult, BlobStore, PutResult
 from conftest import NOW
 cas.store.GROUP_FILES = 8
-folder, mode = Path(sys.argv[1]), sys.argv[2]
+folder, mode, is_sabotaged = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "sabotaged"
+if is_sabotaged:  # says "stored" before the commit, and writes under the final name
+    import os
+    import cas.durable
+    held = []
+    record = cas.store.BlobIndex.record
+    def late(self, found, **options):
+        held.append((found, options))
+        if len(held) > 1:
+            record(self, held[0][0], **held[0][1])
+            del held[0]
+    cas.store.BlobIndex.record = late
+    def in_place(chunks, *, tree, staging, max_bytes, expected):
+        data = b"".join(bytes(chunk) for chunk in chunks)
+        cid = cas.durable.ContentId.of(data)
+        target = tree.path(cid)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("wb") as stream:
+            stream.write(data[:9000])
+            stream.flush()
+            counting_fsync(stream.fileno())
+            stream.write(data[9000:])
+        return cid, len(data), target
+    cas.store.write_blob = in_place
 store = BlobStore.open(folder / "store", sync=counting_fsync)
 store.define_volume("v", folder / "files")
 names = sorted(path.name for path in (folder / "files").iterdir())
@@ -58,33 +81,52 @@ def lost(folder: Path, acks: list[str]) -> list[str]:
 
 
 def kills(tmp_path: Path, *, count: int, seed: int) -> int:
-    rng = random.Random(seed)
+    """Kills at random moments and at write boundaries; returns how often something had been acknowledged before."""
     make_files(tmp_path / "base", 120)
     after_ack = 0
+    rng = random.Random(seed)
     for number in range(count):
-        mode = "copy" if number % 2 else "adopt"
         folder = tmp_path / f"k{number}"
-        shutil.copytree(tmp_path / "base", folder)
-        if number % 4 < 2:
-            child = kill_harness.start(CHILD, str(folder), mode)
-            acks, status = kill_harness.kill_after_first_ack(child, rng, spread_s=0.05)
-        else:
-            limit = 700 if mode == "copy" else 40
-            acks, status = kill_harness.finish(
-                kill_harness.start(CHILD, str(folder), mode, kill_at=rng.randint(2, limit))
-            )
+        acks, status = one_kill(tmp_path, number, rng, how="honest")
         after_ack += bool(acks) and status != 0
         assert lost(folder, acks) == []
-        acks, status = kill_harness.finish(kill_harness.start(CHILD, str(folder), mode))
+        acks, status = kill_harness.finish(kill_harness.start(CHILD, str(folder), mode_of(number), "honest"))
         assert status == 0
         assert len(acks) == 120
         shutil.rmtree(folder)
     return after_ack
 
 
+def mode_of(number: int) -> str:
+    return "copy" if number % 2 else "adopt"
+
+
+def one_kill(tmp_path: Path, number: int, rng: random.Random, *, how: str) -> tuple[list[str], int]:
+    folder, mode = tmp_path / f"k{number}", mode_of(number)
+    shutil.copytree(tmp_path / "base", folder)
+    if number % 4 < 2:
+        child = kill_harness.start(CHILD, str(folder), mode, how)
+        return kill_harness.kill_after_first_ack(child, rng, spread_s=0.05)
+    limit = 700 if mode == "copy" else 40
+    return kill_harness.finish(kill_harness.start(CHILD, str(folder), mode, how, kill_at=rng.randint(2, limit)))
+
+
 @pytest.mark.fault
 def test_a_few_kills_lose_nothing(tmp_path: Path) -> None:
     assert kills(tmp_path, count=12, seed=5) >= 2
+
+
+@pytest.mark.fault
+@pytest.mark.parametrize("mode", ["adopt", "copy"])
+def test_a_store_that_says_stored_too_early_is_found_out(tmp_path: Path, mode: str) -> None:
+    make_files(tmp_path / "base", 120)
+    rng, found = random.Random(8), list[str]()
+    for number in range(0 if mode == "adopt" else 1, 24, 2):
+        acks, _ = one_kill(tmp_path, number, rng, how="sabotaged")
+        found += lost(tmp_path / f"k{number}", acks)
+        if found:
+            return
+    pytest.fail("the sabotaged store lost nothing: the kills prove nothing")
 
 
 @pytest.mark.soak
@@ -98,22 +140,32 @@ SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN
 NOLOGFLUSH = 2
 
 CUT_CHILD = """
-import os, sqlite3, sys, fcntl, struct
+import os, sqlite3, stat, sys, fcntl, struct
 from pathlib import Path
 from cas.store import AdoptFailure, BlobStore
 from conftest import NOW
 import node.storage.db as db
-mount, what, is_sabotaged = Path(sys.argv[1]), sys.argv[2], sys.argv[3] == "sabotaged"
+mount, what, sabotage = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 real = sqlite3.connect
 class Lazy(sqlite3.Connection):
     def execute(self, sql, *rest):
         return super().execute("PRAGMA synchronous=OFF" if sql.startswith("PRAGMA synchronous") else sql, *rest)
-if is_sabotaged:
+if sabotage == "nothing synced":
     sqlite3.connect = lambda *args, **options: real(*args, **{**options, "factory": Lazy})
-if what == "blobs":
-    store = BlobStore.open(mount / "store", sync=(lambda fd: None) if is_sabotaged else os.fsync)
+def sync(descriptor):
+    is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
+    if sabotage == "nothing synced" or (sabotage == "files not synced" and not is_folder):
+        return
+    os.fsync(descriptor)
+if what != "database":
+    store = BlobStore.open(mount / "store", sync=sync)
     source = Path(sys.argv[4])
-    for item in store.put_files(sorted(source.iterdir()), now=NOW):
+    if what == "copied":
+        results = store.put_files(sorted(source.iterdir()), now=NOW)
+    else:
+        store.define_volume("v", source)
+        results = store.adopt_many("v", sorted(os.listdir(source)), now=NOW)
+    for item in results:
         print("ack", item.id.hex, flush=True)
 else:
     database = db.Database.open(mount / "node.sqlite")
@@ -149,20 +201,18 @@ def why_no_power_cut(tmp_path: Path) -> str | None:
     return None
 
 
-def cut(tmp_path: Path, what: str, *, sabotaged: bool, number: int) -> tuple[list[str], list[str]]:
+def cut(tmp_path: Path, what: str, *, number: int, how: str = "honest") -> tuple[list[str], list[str]]:
     """Runs until the simulated cut; returns what was acknowledged and what of it is lost after the remount."""
-    image, mount = tmp_path / f"{what}{number}{sabotaged}.img", tmp_path / f"m-{what}{number}{sabotaged}"
+    image, mount = tmp_path / f"{what}{number}.img", tmp_path / f"m-{what}{number}"
     loop_mount(image, mount, fresh=True)
     try:
-        child = kill_harness.start(
-            CUT_CHILD, str(mount), what, "sabotaged" if sabotaged else "honest", str(tmp_path / "base" / "files")
-        )
+        child = kill_harness.start(CUT_CHILD, str(mount), what, how, str(tmp_path / "base" / "files"))
         acks, _ = kill_harness.finish(child)
     finally:
         subprocess.run(["umount", str(mount)], check=True)
     loop_mount(image, mount, fresh=False)
     try:
-        if what == "blobs":
+        if what != "database":
             try:
                 return acks, lost(mount, acks)
             except Exception as error:
@@ -184,31 +234,33 @@ def cut(tmp_path: Path, what: str, *, sabotaged: bool, number: int) -> tuple[lis
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("what", ["blobs", "database"])
-def test_a_power_cut_loses_nothing_acknowledged_and_the_twin_does(tmp_path: Path, what: str) -> None:
+@pytest.mark.parametrize("what", ["copied", "adopted", "database"])
+def test_a_power_cut_loses_nothing_acknowledged_and_the_twins_do(tmp_path: Path, what: str) -> None:
     reason = why_no_power_cut(tmp_path)
     if reason is not None:
         pytest.skip(reason)
     make_files(tmp_path / "base", 40)
     for number in range(3):
-        acks, gone = cut(tmp_path, what, sabotaged=False, number=number)
+        acks, gone = cut(tmp_path, what, number=number)
         assert len(acks) >= 40
         assert gone == []
-    acks, gone = cut(tmp_path, what, sabotaged=True, number=9)
-    assert len(acks) >= 40
-    assert gone, "the twin without fsync lost nothing: the cut proves nothing"
+    twins = ["nothing synced", "files not synced"] if what == "copied" else ["nothing synced"]
+    for number, how in enumerate(twins, start=8):
+        acks, gone = cut(tmp_path, what, number=number, how=how)
+        assert len(acks) >= 40
+        assert gone, f"the twin ({how}) lost nothing: the cut proves nothing"
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("what", ["blobs", "database"])
+@pytest.mark.parametrize("what", ["copied", "adopted", "database"])
 def test_fifty_power_cuts(tmp_path: Path, what: str) -> None:
     reason = why_no_power_cut(tmp_path)
     if reason is not None:
         pytest.skip(reason)
     make_files(tmp_path / "base", 40)
     for number in range(50):
-        acks, gone = cut(tmp_path, what, sabotaged=False, number=number)
+        acks, gone = cut(tmp_path, what, number=number)
         assert len(acks) >= 40
         assert gone == []
 

@@ -1,6 +1,7 @@
 """The blob store: owned and adopted bytes, and everything that may happen to a file."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from cas.durable import owned_path
-from cas.errors import BlobChanged, BlobNotFound, BlobRefused, StoreFailed
+from cas.errors import BlobChanged, BlobNotFound, BlobRefused, StoreFailed, VolumeProblem
 from cas.ids import ContentId
 from cas.store import AdoptFailure, AdoptResult, BlobStore, PutResult
 
@@ -185,6 +186,152 @@ def test_unknown_bytes_and_unusable_folders_are_said(store: BlobStore, tmp_path:
 def test_leftovers_of_an_interrupted_copy_are_swept(store: BlobStore) -> None:
     (store.folder / "staging" / "leftover").write_bytes(b"half")
     assert store.sweep_staging() == 1
+
+
+def test_nothing_is_swept_while_another_store_is_open(store: BlobStore) -> None:
+    (store.folder / "staging" / "being written").write_bytes(b"half")
+    other = BlobStore.open(store.folder)
+    assert (store.sweep_staging(), other.sweep_staging()) == (0, 0)
+    other.close()
+    assert store.sweep_staging() == 1
+    again = BlobStore.open(store.folder)  # the refusal did not give the store's own presence away
+    assert again.sweep_staging() == 0
+    again.close()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "short", "empty"])
+def test_the_same_bytes_again_heal_a_damaged_copy(store: BlobStore, damage: str) -> None:
+    data = bytes(range(256)) * 100
+    cid = store.put_bytes(data, now=NOW).id
+    path = owned_path(store.folder / "owned", cid)
+    path.chmod(0o600)
+    path.write_bytes({"flipped": b"\x01" + data[1:], "short": data[:-1], "empty": b""}[damage])
+    assert store.verify(cid) is False
+    assert store.put_bytes(data, now=NOW).is_new is False
+    assert store.verify(cid) is True
+    assert not list((store.folder / "staging").iterdir())
+
+
+def test_the_folder_of_a_file_is_durable_even_when_another_made_it(tmp_path: Path) -> None:
+    synced: list[str] = []
+
+    def note(descriptor: int) -> None:
+        synced.append(os.readlink(f"/proc/self/fd/{descriptor}"))
+
+    cid = ContentId.of(b"leaf")
+    shard = owned_path(tmp_path / "s" / "owned", cid).parent
+    shard.mkdir(parents=True)  # by a thread or a process that has not come to its fsync
+    store = BlobStore.open(tmp_path / "s", sync=note)
+    store.put_bytes(b"leaf", now=NOW)
+    assert [name for name in synced if "staging" not in name] == [
+        str(shard.parent.parent), str(shard.parent), str(shard)
+    ]  # fmt: skip
+    store.close()
+
+
+def test_a_name_that_is_not_utf8_fails_alone(store: BlobStore, volume: Path) -> None:
+    bad = os.fsdecode(b"M\xfcller.tif")
+    (volume / bad).write_bytes(b"x")
+    (volume / "good").write_bytes(b"y")
+    first, second = store.adopt_many("scans", [bad, "good"], now=NOW)
+    assert isinstance(first, AdoptFailure)
+    assert "UTF-8" in first.reason
+    assert isinstance(second, AdoptResult)
+
+
+def test_touched_files_are_read_again_and_are_unchanged(store: BlobStore, volume: Path) -> None:
+    (volume / "a").write_bytes(b"one")
+    cid = store.adopt("scans", "a", now=NOW).id
+    os.utime(volume / "a", ns=(1, 1))
+    assert store.adopt("scans", "a", now=NOW).outcome == "unchanged"
+    assert read(store, cid) == b"one"
+
+
+def test_bytes_that_lie_nowhere_any_more_have_no_row(store: BlobStore, volume: Path) -> None:
+    (volume / "a").write_bytes(b"one")
+    (volume / "b").write_bytes(b"one")
+    for name in ("a", "b"):
+        old = store.adopt("scans", name, now=NOW).id
+    for name, left in (("a", 2), ("b", 1)):
+        (volume / name).write_bytes(b"other")
+        store.adopt("scans", name, now=NOW)
+        assert store.counts()[0] == left
+    with pytest.raises(BlobNotFound):
+        store.open_blob(old)
+    assert store.all_ids() == [ContentId.of(b"other")]
+
+
+def test_a_volume_that_another_process_moved_is_found(store: BlobStore, volume: Path) -> None:
+    (volume / "a").write_bytes(b"one")
+    cid = store.adopt("scans", "a", now=NOW).id
+    other = BlobStore.open(store.folder)
+    volume.rename(volume.parent / "elsewhere")
+    other.define_volume("scans", volume.parent / "elsewhere")
+    assert read(store, cid) == b"one"
+    other.close()
+
+
+def test_adopting_from_a_drive_that_is_gone_stops_with_its_name(store: BlobStore, volume: Path) -> None:
+    (volume / "a").write_bytes(b"one")
+    cid = store.adopt("scans", "a", now=NOW).id
+    (volume / "a").rename(volume.parent / "away")
+    with pytest.raises(VolumeProblem, match="scans.*is empty"):
+        list(store.adopt_many("scans", ["a"], now=NOW))
+    assert store.stat(cid) is not None
+
+
+def test_another_tree_in_the_place_of_a_volume_is_said(store: BlobStore, volume: Path) -> None:
+    names = [f"{number}.tif" for number in range(20)]
+    for name in names:
+        (volume / name).write_bytes(name.encode())
+    list(store.adopt_many("scans", names, now=NOW))
+    for name in names[:9]:
+        (volume / name).write_bytes(b"restored from a backup")
+    assert store.volume_problems() == []  # a few changed files are changed files
+    for name in names[9:12]:
+        (volume / name).unlink()
+    [problem] = store.volume_problems()
+    assert "11 of 19 sampled files" in problem
+
+
+def test_a_change_in_place_after_opening_is_noticed(store: BlobStore, volume: Path) -> None:
+    (volume / "a").write_bytes(b"one")
+    with store.open_blob(store.adopt("scans", "a", now=NOW).id) as blob:
+        blob.check_unchanged()
+        (volume / "a").write_bytes(b"two")
+        with pytest.raises(BlobChanged):
+            blob.check_unchanged()
+
+
+def test_results_come_in_order_and_stop_with_their_listener(store: BlobStore, volume: Path) -> None:
+    names = [f"{number:03}" for number in range(200)]
+    for name in names:
+        (volume / name).write_bytes(name.encode())
+    results = store.adopt_many("scans", iter(names), now=NOW)
+    assert [next(results).relpath] == ["000"]
+    results.close()  # type: ignore[attr-defined]
+    assert [item.relpath for item in store.adopt_many("scans", names, now=NOW)] == names
+
+
+def test_readers_do_not_wait_for_a_writer(store: BlobStore) -> None:
+    cid = store.put_bytes(b"leaf", now=NOW).id
+    other = sqlite3.connect(store.folder / "index.sqlite", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    with store._index._lock:  # as during a commit of this process
+        assert read(store, cid) == b"leaf"
+    other.execute("ROLLBACK")
+    other.close()
+
+
+def test_a_damaged_index_is_said_and_nothing_of_sqlite_leaks(store: BlobStore) -> None:
+    conn = sqlite3.connect(store.folder / "index.sqlite", isolation_level=None)
+    conn.execute("DROP TABLE location")
+    conn.close()
+    for call in (
+        lambda: store.stat(ContentId.of(b"x")), lambda: store.open_blob(ContentId.of(b"x")), lambda: store.put_bytes(b"x", now=NOW)
+    ):  # fmt: skip
+        with pytest.raises(StoreFailed):
+            call()
 
 
 def test_an_fsync_that_fails_is_reported_as_not_stored(tmp_path: Path) -> None:

@@ -1,0 +1,239 @@
+"""Bytes over HTTP at a bare node: slices, conditions, aliases, access, and files that change under our hands."""
+
+import asyncio
+import base64
+import contextlib
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from aiohttp import ClientPayloadError
+from aiohttp.test_utils import TestClient, TestServer
+from conftest import NOW, ingest, jpeg, rows_of, write_archive
+
+from cas.ids import ContentId
+from node.app import build_application
+from node.folder import NodeFolder
+from node.web import blobs
+from runners.catalogue import Catalogue
+
+BIG = bytes(range(256)) * 16_384  # 4 MiB: sent in blocks
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    node: NodeFolder
+    client: TestClient
+    folder: Path
+    small: bytes
+    port: int
+
+    async def get(self, data: bytes, method: str = "GET", **headers: str):
+        path = f"/cas/sha256/{ContentId.of(data).hex}"
+        return await self.client.request(method, path, headers={k.replace("_", "-"): v for k, v in headers.items()})
+
+
+@pytest.fixture
+async def served(make_node: Callable[..., NodeFolder], tmp_path: Path) -> AsyncIterator[Served]:
+    node = make_node()
+    small, rows = jpeg(0), rows_of(3)
+    rows[2]["licence"] = "all rights reserved"
+    ingest(node, write_archive(tmp_path / "a", rows, images=lambda number: (small, BIG, b"secret")[number]))
+    app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
+    async with TestClient(TestServer(app)) as client:
+        yield Served(node=node, client=client, folder=tmp_path / "a" / "images", small=small, port=client.port or 0)
+
+
+async def test_every_answer_says_what_it_is(served: Served) -> None:
+    answer = await served.get(served.small)
+    body, cid = await answer.read(), ContentId.of(served.small)
+    assert (answer.status, body) == (200, served.small)
+    assert {name: answer.headers[name] for name in answer.headers if name not in ("Date", "Server")} == {
+        "Etag": f'"sha256-{cid.hex}"',
+        "Accept-Ranges": "bytes",
+        "Cache-Control": "public, max-age=31536000, immutable",
+        "Repr-Digest": f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:",
+        "Link": f'</cas/sha256/{cid.hex}>; rel="canonical"',
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "X-Content-Type-Options": "nosniff",
+        "Access-Control-Allow-Origin": "*",
+        "Content-Type": "image/jpeg",
+        "Content-Disposition": f'inline; filename="{cid.hex}.jpg"',
+        "Content-Length": str(len(body)),
+        "Referrer-Policy": "same-origin",
+        "Cross-Origin-Opener-Policy": "same-origin",
+    }
+
+
+async def test_bytes_that_are_no_known_image_are_a_download(served: Served) -> None:
+    answer = await served.get(BIG)
+    assert answer.headers["Content-Type"] == "application/octet-stream"
+    assert answer.headers["Content-Disposition"].startswith("attachment; ")
+    assert await answer.read() == BIG
+
+
+@pytest.mark.parametrize(
+    "span", [(0, 0), (0, 262_143), (0, 262_144), (5, 3_000_000), (1_048_575, 1_048_576), (4_194_303, 4_194_303)]
+)
+async def test_a_slice_is_the_slice(served: Served, span: tuple[int, int]) -> None:
+    answer = await served.get(BIG, Range=f"bytes={span[0]}-{span[1]}")
+    assert answer.status == 206
+    assert answer.headers["Content-Range"] == f"bytes {span[0]}-{span[1]}/{len(BIG)}"
+    assert await answer.read() == BIG[span[0] : span[1] + 1]
+    # Of a part, too, the digest is the one of the whole (RFC 9530, 3.1).
+    assert answer.headers["Repr-Digest"] == (await served.get(BIG, method="HEAD")).headers["Repr-Digest"]
+
+
+async def test_errors_of_conditions_have_no_body_and_are_not_kept_by_caches(served: Served) -> None:
+    past = await served.get(BIG, Range=f"bytes={len(BIG)}-")
+    assert (past.status, past.headers["Content-Range"]) == (416, f"bytes */{len(BIG)}")
+    other = await served.get(BIG, If_Match='"other"')
+    assert other.status == 412
+    for answer in (past, other):
+        assert answer.headers["Cache-Control"] == "no-store"
+        assert await answer.read() == b""
+    same = await served.get(BIG, If_None_Match=f'"sha256-{ContentId.of(BIG).hex}"')
+    assert (same.status, await same.read()) == (304, b"")
+    assert "immutable" in same.headers["Cache-Control"]
+
+
+@pytest.mark.parametrize("data", ["small", "big"])
+async def test_a_head_says_what_a_get_would_and_sends_nothing(served: Served, data: str) -> None:
+    body = served.small if data == "small" else BIG
+    head, full = await served.get(body, method="HEAD", Range="bytes=0-1"), await served.get(body)
+    assert (head.status, await head.read()) == (200, b"")
+    # What every page of the node carries is not added to a stream that has begun; bytes do not need it.
+    extra = ("Date", "Referrer-Policy", "Cross-Origin-Opener-Policy")
+    told = [{name: answer.headers[name] for name in answer.headers if name not in extra} for answer in (head, full)]
+    assert told[0] == told[1]
+
+
+async def raw(port: int, target: str) -> bytes:
+    """A request whose address no client library has tidied up."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nConnection: close\r\n\r\n".encode())
+    answer = await reader.read()
+    writer.close()
+    return answer
+
+
+async def test_every_alias_leads_to_the_one_address(served: Served) -> None:
+    cid = ContentId.of(served.small)
+    for target in (
+        f"/{cid.hex}", f"/{cid.hex.upper()}", f"/hash://sha256/{cid.hex}", f"/hash:/sha256/{cid.hex}",
+        f"/.well-known/ni/sha-256/{cid.to_ni()[14:]}", f"/cas/sha256/{cid.hex.upper()}", f"/cas/sha256/{cid.to_cid()}",
+    ):  # fmt: skip
+        answer = await raw(served.port, target)
+        assert answer.startswith(b"HTTP/1.1 301 "), target
+        assert f"\r\nLocation: /cas/sha256/{cid.hex}\r\n".encode() in answer, target
+
+
+async def test_restricted_bytes_say_why_and_whom_to_ask(served: Served) -> None:
+    answer = await served.get(b"secret")
+    problem = await answer.json(content_type=None)
+    assert (answer.status, problem["type"]) == (403, "/problems/restricted")
+    assert "ask@x.example" in problem["detail"]
+    assert answer.headers["Cache-Control"] == "no-store"
+    for header in ("ETag", "Repr-Digest", "Content-Disposition"):
+        assert header not in answer.headers
+
+
+@pytest.mark.parametrize("data", ["small", "big"])
+@pytest.mark.parametrize("change", ["other bytes", "same size", "gone", "longer"])
+async def test_a_file_that_is_not_what_it_was_is_not_served(served: Served, data: str, change: str, caplog) -> None:
+    body, path = (served.small, served.folder / "0.jpg") if data == "small" else (BIG, served.folder / "1.jpg")
+    if change == "gone":
+        path.unlink()
+    elif change == "longer":
+        path.write_bytes(body + b"more")
+    else:
+        path.write_bytes(b"x" * (len(body) if change == "same size" else 10))
+    with caplog.at_level(logging.WARNING, "vasculum.bytes"):
+        answer = await served.get(body)
+    assert (answer.status, (await answer.json(content_type=None))["type"]) == (404, "/problems/changed")
+    assert ContentId.of(body).hex in caplog.text
+    assert (await served.get(body, method="HEAD")).status == 404
+
+
+async def test_a_file_written_to_while_it_is_sent_ends_the_connection(served: Served, monkeypatch, caplog) -> None:
+    path = served.folder / "1.jpg"
+    real = blobs._read_block
+
+    def meddle(blob, offset: int, length: int, left: int):
+        if left == length:  # before the last block, in place: the same inode, the same size
+            with path.open("r+b") as stream:
+                stream.seek(len(BIG) - 10)
+                stream.write(b"WRONGBYTES")
+            os.utime(path, ns=(1, 1))
+        return real(blob, offset, length, left)
+
+    monkeypatch.setattr(blobs, "_read_block", meddle)
+    answer = await served.get(BIG)
+    assert answer.status == 200
+    with pytest.raises(ClientPayloadError):
+        await answer.read()
+    assert "changed while it was sent" in caplog.text
+
+
+def open_files() -> set[str]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):
+            found.add(os.readlink(f"/proc/self/fd/{name}"))
+    return found
+
+
+async def test_a_client_that_goes_away_leaves_no_traceback_and_no_descriptor(
+    served: Served, monkeypatch, caplog
+) -> None:
+    real, gone, entered = blobs._read_block, threading.Event(), threading.Event()
+    server = served.client.server.runner.server
+    server.handler_cancellation = False  # as in production; the test server differs
+
+    def wait(blob, offset: int, length: int, left: int):
+        entered.set()
+        gone.wait(10)
+        return real(blob, offset, length, left)
+
+    monkeypatch.setattr(blobs, "_read_block", wait)
+    _, writer = await asyncio.open_connection("127.0.0.1", served.port)
+    writer.write(f"GET /cas/sha256/{ContentId.of(BIG).hex} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+    await asyncio.to_thread(entered.wait, 10)
+    [connection] = server.connections
+    writer.transport.abort()
+    async with asyncio.timeout(10):
+        while connection.transport is not None:
+            await asyncio.sleep(0)
+    gone.set()
+    async with asyncio.timeout(10):
+        while str(served.folder / "1.jpg") in open_files():
+            await asyncio.sleep(0)
+    assert await (await served.get(BIG)).read() == BIG
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_new_licence_closes_the_door_at_once(served: Served) -> None:
+    assert (await served.get(served.small)).status == 200
+    with served.node.database.transaction() as conn:
+        conn.execute("UPDATE medium SET access = 1 WHERE image = ?", (ContentId.of(served.small).hex,))
+    assert (await served.get(served.small)).status == 403
+    with served.node.database.transaction() as conn:
+        conn.execute("UPDATE medium SET access = 2 WHERE image = ?", (ContentId.of(served.small).hex,))
+    hidden, absent = await served.get(served.small), await served.get(b"never seen")
+    assert (hidden.status, await hidden.read()) == (absent.status, await absent.read()) == (404, await absent.read())
+
+
+async def test_a_damaged_index_is_our_fault_and_no_defect(served: Served, monkeypatch) -> None:
+    from cas.errors import StoreFailed
+
+    def failing(self, cid):
+        raise StoreFailed("the index could not be read: disk I/O error")
+
+    monkeypatch.setattr(blobs.BlobStore, "open_blob", failing)
+    answer = await served.get(served.small)
+    assert (answer.status, (await answer.json(content_type=None))["type"]) == (503, "/problems/not-readable")
