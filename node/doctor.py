@@ -16,6 +16,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from cas.errors import CasError
+from cas.store import BlobStore
 from linkeddata.times import parse_time
 from node.config import ConfigError, Settings, load_settings
 from node.guard import FlatNameError, check_flat_names
@@ -47,7 +49,7 @@ def examine(folder: Path, *, now: datetime) -> list[Finding]:
         return [*findings, Finding(level="problem", about="settings", text=str(error))]
     findings.append(Finding(level="ok", about="settings", text=f"{folder / 'node.toml'} can be used"))
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _keys, _database, _space, _sources, _policy, _server,
+        _keys, _database, _space, _sources, _volumes, _policy, _server,
     )  # fmt: skip
     for check in checks:
         findings.extend(check(settings))
@@ -189,6 +191,26 @@ def _sources(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             level="warning", about="ingest", text=f"{count} x {code}: see `vasculum findings {settings.folder}`"
         )
+
+
+def _volumes(settings: Settings) -> Iterator[Finding]:
+    """Whether the trees of adopted images are there and still what was indexed."""
+    if not (settings.blobs_path / "index.sqlite").exists():
+        yield Finding(level="problem", about="images", text="the index of images is missing: restore a backup")
+        return
+    try:
+        store = BlobStore.open(settings.blobs_path)
+        try:
+            problems, (count, size) = store.volume_problems(), store.counts()
+        finally:
+            store.close()
+    except CasError as error:
+        yield Finding(level="problem", about="images", text=str(error))
+        return
+    for problem in problems:
+        yield Finding(level="problem", about="images", text=problem)
+    if not problems:
+        yield Finding(level="ok", about="images", text=f"{count} images ({size / 1e9:.1f} GB) are indexed")
 
 
 def _ask(settings: Settings, sql: str) -> list[sqlite3.Row]:

@@ -235,7 +235,12 @@ class Engine:
             return _Outcome(kind="withheld", reason=withheld)
         try:
             with await asyncio.to_thread(self._hooks.open_image, item.unit.image) as image:
-                result = await worker.run(image, item.unit.parameters)
+                try:
+                    result = await worker.run(image, item.unit.parameters)
+                except (BeyondLimits, ImageRefused):
+                    await asyncio.to_thread(image.check_unchanged)  # what was refused may have been other bytes
+                    raise
+                await asyncio.to_thread(image.check_unchanged)
         except BeyondLimits as error:
             return _Outcome(kind="limit", reason=str(error))
         except ImageRefused as error:

@@ -55,6 +55,10 @@ class OpenImage(Protocol):
         """Its descriptor."""
         ...
 
+    def check_unchanged(self) -> None:
+        """Raises ``CasError`` when the file was written to since it was indexed: what was read is not this image."""
+        ...
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerSettings:

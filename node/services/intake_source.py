@@ -108,6 +108,7 @@ def open_intake(path: Path, source: str, *, key_columns: tuple[str, ...] = ()) -
                 )
             _index(spool)
             files = archive.files
+            _note_unnamable(notes, files.unnamable)
             yield Intake(
                 source=source, kind="archive", root=files.root if isinstance(files, FolderFiles) else None,
                 names=frozenset(name for name in files.names if is_image_name(name)), spool=spool, notes=notes,
@@ -115,6 +116,12 @@ def open_intake(path: Path, source: str, *, key_columns: tuple[str, ...] = ()) -
             )  # fmt: skip
     finally:
         spool.close()
+
+
+def _note_unnamable(notes: list[Note], count: int) -> None:
+    if count:
+        message = f"files left out: {count}; their names are not UTF-8, so no record can name them (rename them)"
+        notes.append(Note(key="", code="unnamable-files", message=message))
 
 
 def _holds_table(path: Path) -> bool:
@@ -132,6 +139,9 @@ def _read_images(path: Path, source: str, spool: sqlite3.Connection, notes: list
             (Path(folder) / name).relative_to(path).as_posix() for name in files
             if is_image_name(name) and not name.startswith(".")
         )  # fmt: skip
+    found = len(names)
+    names = [name for name in names if name.encode("utf-8", "ignore").decode() == name]
+    _note_unnamable(notes, found - len(names))
     if not names:
         raise DwcaError(f"{path} holds neither a Darwin Core Archive nor images (JPEG, PNG, TIFF, WebP)")
     for name in sorted(names):

@@ -67,6 +67,7 @@ class Previews:
                     with contextlib.suppress(ProcessLookupError):
                         process.kill()
                     await process.communicate()
+            await asyncio.to_thread(blob.check_unchanged)  # a preview of other bytes must not be kept under this id
         if process.returncode != 0 or not out:
             raise PreviewFailed(reason.decode("utf-8", "replace")[:300] or "the decoder ended")
         return out

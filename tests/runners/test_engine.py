@@ -326,6 +326,35 @@ async def test_an_image_that_changed_on_disk_is_not_worked_on(store: BlobStore, 
         assert (status.state, status.failure_kind) == ("failed", "transient")
 
 
+@pytest.mark.parametrize("written", ["another image", "no image"])
+async def test_an_image_overwritten_while_it_is_read_gives_no_result(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, written: str
+) -> None:
+    root = tmp_path / "scans"
+    root.mkdir()
+    (root / "a.png").write_bytes(plain(100))
+    store.define_volume("scans", root)
+    cid, real = store.adopt("scans", "a.png", now=NOW).id, store.open_blob
+
+    def open_then_overwrite(image: ContentId):  # type: ignore[no-untyped-def]
+        blob = real(image)
+        (root / "a.png").write_bytes(plain(101) if written == "another image" else b"x" * 100)
+        return blob
+
+    monkeypatch.setattr(store, "open_blob", open_then_overwrite)
+    async with bench(store, "Plain") as made:
+        offer = made.engine.offers[0]
+        unit = WorkUnit(
+            output="quality/1", pipeline=offer.manifest.digest, environment=offer.environment.digest, image=cid.hex
+        )
+        await made.journal.enqueue([(0, unit)], now=datetime.now(UTC))
+        made.engine.wake()
+        await made.wait(1)
+        status = made.journal.status(unit.key)
+        assert status is not None
+        assert (status.state, status.failure_kind) == ("failed", "transient")
+
+
 async def test_a_pipeline_that_cannot_run_is_a_problem_not_a_crash(store: BlobStore) -> None:
     async with bench(store, "Unavailable", "Nonconforming") as made:
         assert made.engine.problems == {"unavailable": "its model is missing"}
