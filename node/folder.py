@@ -55,13 +55,30 @@ def serve_lock(path: Path) -> Iterator[None]:
     Raises:
         FolderBusy: another process holds it.
     """
+    with _exclusive(path, f"another process already serves {path.parent.parent}"):
+        yield
+
+
+@contextlib.contextmanager
+def ingest_lock(folder: Path) -> Iterator[None]:
+    """Holds the folder for one ingest; a node may serve meanwhile.
+
+    Raises:
+        FolderBusy: another ingest is running.
+    """
+    with _exclusive(folder / "data" / "ingest.lock", f"another ingest into {folder} is running: wait for it"):
+        yield
+
+
+@contextlib.contextmanager
+def _exclusive(path: Path, busy: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise FolderBusy(f"another process already serves {path.parent.parent}") from error
+            raise FolderBusy(busy) from error
         os.ftruncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode())
         yield

@@ -17,7 +17,7 @@ from federation.safe_fetch import FetchLimits, SafeFetcher
 from linkeddata.dwca_meta import DwcaError
 from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError, Settings
-from node.folder import NodeFolder, open_folder
+from node.folder import FolderBusy, NodeFolder, ingest_lock, open_folder
 from node.services.ingest import Fetch, Ingest, IngestReport, Matched, PlanHeld, measure_hash_rate
 from node.services.intake_source import Intake, open_intake
 from node.storage.db import DatabaseError
@@ -68,7 +68,10 @@ def ingest(
                 if dry_run:
                     _say_dry_run(node_dir, work, intake, as_json=as_json)
                 else:
-                    _run(node, work, intake, accept_plan, prune=prune, as_json=as_json)
+                    with ingest_lock(node.settings.folder):
+                        _run(node, work, intake, accept_plan, prune=prune, as_json=as_json)
+    except FolderBusy as error:
+        raise CommandFailed(str(error)) from error
     except (ConfigError, DatabaseError, DwcaError) as error:
         raise UserError(str(error)) from error
     except PlanHeld as error:
@@ -149,6 +152,7 @@ def _say(node: NodeFolder, intake: Intake, report: IngestReport) -> None:
         (report.media_replaced, "images have new bytes: version 2, results on the old ones are marked"),
         (len(report.plan.rekeyed), "records have another key and keep their address"),
         (report.tombstoned, "records were withdrawn"),
+        (0 if report.tombstoned else len(report.plan.vanished_media), "images are no longer named and were kept"),
         (kept, "records are no longer in the archive and were kept (--prune withdraws them)"),
         (report.files_missing, "media rows without a file"),
         (report.images_unreadable, "images that cannot be read"),
@@ -169,6 +173,7 @@ def _say_dry_run(node_dir: Path, work: Ingest, intake: Intake, *, as_json: bool)
                 {
                     "plan": plan.id, "held": plan.brake_reason, "new": len(plan.new), "changed": len(plan.changed),
                     "unchanged": len(plan.unchanged), "vanished": len(plan.vanished), "rekeyed": len(plan.rekeyed),
+                    "mediaVanished": len(plan.vanished_media), "rulesChanged": work.rules_changed,
                     "filesMatched": files.matched, "remote": files.remote, "unmatched": list(files.unmatched),
                     "orphanFiles": list(files.orphans), "bytes": files.bytes, "hours": hours,
                 }
@@ -180,6 +185,10 @@ def _say_dry_run(node_dir: Path, work: Ingest, intake: Intake, *, as_json: bool)
         f"  records      {len(plan.new)} new, {len(plan.changed)} changed, {len(plan.unchanged)} unchanged, "
         f"{len(plan.vanished)} vanished, {len(plan.rekeyed)} with another key"
     )
+    if work.rules_changed:
+        click.echo("  settings     changed since the last ingest: every record is looked at again")
+    if plan.vanished_media:
+        click.echo(f"  images       {len(plan.vanished_media)} that are known are no longer named")
     click.echo(f"  files        {files.matched} matched, {files.bytes / 1e9:.3f} GB")
     if files.remote:
         click.echo(f"  by address   {files.remote} media rows (use --fetch)")

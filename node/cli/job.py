@@ -389,7 +389,7 @@ def find_handle(text: str | None) -> Path:
     """A handle by path, by part of its name, or the newest."""
     if text is not None and Path(text).is_file():
         return Path(text)
-    known = sorted((state_folder() / "jobs").glob("*.json"))
+    known = sorted((state_folder() / "jobs").glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
     fitting = [path for path in known if text is None or text in path.stem]
     if not fitting:
         raise UserError(

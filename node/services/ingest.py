@@ -7,6 +7,7 @@ uses yet; running the same ingest again goes on where it stopped, because finish
 Invariants:
 - Nothing is written before the plan is made; a plan behind the brake is stored and waits for ``--accept-plan``.
 - The same archive again changes nothing, and says so. Same bytes twice are one blob and two media.
+- When settings that decide what records say have changed, every record is looked at again.
 - One bad image is a finding about that image; the rest goes on.
 - What was made from bytes that become stricter, or from bytes that were replaced, is withdrawn or marked in the same
   transaction.
@@ -14,35 +15,38 @@ Invariants:
 It leaves out: talking to people (``node.cli.ingest``), fetching (handed in), schedules.
 """
 
+import hashlib
+import importlib.metadata
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-from cas.errors import CasError
-from cas.ids import ContentId
-from cas.store import AdoptFailure, BlobStore
+from cas.store import BlobStore
 from linkeddata.file_match import FileMatch, compile_rules
 from linkeddata.ingest_plan import IngestPlan, KnownRow, make_plan
 from linkeddata.source import SourceMedia, SourceRow
 from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
+from node.services.ingest_rules import rules_digest
+from node.services.intake_bytes import ByteIntake, Fetch, MediumBytes, known_bytes, same_images
 from node.services.intake_source import Intake
-from node.services.publish_row import MediumBytes, RowContext, publish_row, withdraw_row
+from node.services.publish_medium import RowContext, withdraw_medium
+from node.services.publish_row import publish_row, withdraw_row
 from node.storage.db import Database
-from runners.decode import Limits, read_header
-from runners.errors import ImageRefused
+from runners.decode import Limits
 
 BATCH_ROWS: Final = 100
 """Rows that share one transaction: what a crash makes an ingest do again."""
+FETCH_BATCH_ROWS: Final = 10
+"""The same while media are fetched, which takes seconds each."""
+MAX_ORPHANS_NOTED: Final = 1000
 
 Progress = Callable[[int, int], None]
 """(rows done, rows in all)."""
-Fetch = Callable[[str], bytes]
-"""An address -> its bytes, within limits; raises OSError with the reason."""
 
 
 class PlanHeld(Exception):
@@ -80,10 +84,10 @@ class IngestReport:
         """For storage and ``--json``."""
         return {
             "new": self.new, "changed": self.changed, "unchanged": self.unchanged, "vanished": len(self.plan.vanished),
-            "rekeyed": len(self.plan.rekeyed), "tombstoned": self.tombstoned, "media": self.media,
-            "mediaReplaced": self.media_replaced, "filesMissing": self.files_missing,
-            "imagesUnreadable": self.images_unreadable, "orphanFiles": self.orphan_files, "findings": self.findings,
-            "bytesHashed": self.bytes_hashed,
+            "rekeyed": len(self.plan.rekeyed), "mediaVanished": len(self.plan.vanished_media),
+            "tombstoned": self.tombstoned, "media": self.media, "mediaReplaced": self.media_replaced,
+            "filesMissing": self.files_missing, "imagesUnreadable": self.images_unreadable,
+            "orphanFiles": self.orphan_files, "findings": self.findings, "bytesHashed": self.bytes_hashed,
         }  # fmt: skip
 
 
@@ -110,27 +114,55 @@ class Ingest:
         *,
         clock: Callable[[], datetime],
         fetch: Fetch | None = None,
+        batch_rows: int = BATCH_ROWS,
     ) -> None:
         self._settings = settings
         self._db = database
         self._blobs = blobs
         self._intake = intake
         self._clock = clock
-        self._fetch = fetch
         self._source = settings.sources.get(intake.source, SourceSettings())
         self._rules = compile_rules((rule.field, rule.match, rule.path) for rule in self._source.files)
+        limits = Limits(max_pixels=settings.images.max_pixels, max_file_bytes=settings.images.max_file_bytes)
+        self._bytes = ByteIntake(blobs, intake, limits, fetch=fetch)
+        self._batch_rows = batch_rows if fetch is None else min(batch_rows, FETCH_BATCH_ROWS)
+        self._rules_digest = rules_digest(settings, self._source, version=importlib.metadata.version("vasculum"))
 
     def plan(self) -> IngestPlan:
-        """Compares the intake with what is known."""
+        """Compares the intake with what is known. Writes nothing."""
+        name = self._intake.source
         with self._db.reader(limit_s=None) as conn:
             known = {
                 row["key"]: KnownRow(digest=row["digest"], twin=_twin(row["body"]))
                 for row in conn.execute(
-                    "SELECT key, digest, body FROM source_row WHERE source = ? AND state = 'present'",
-                    (self._intake.source,),
+                    "SELECT key, digest, body FROM source_row WHERE source = ? AND state = 'present'", (name,)
                 )
             }
-        return make_plan(known, self._intake.incoming(), ends_early=self._intake.ends_early)
+            media = [
+                row["key"]
+                for row in conn.execute(
+                    "SELECT key FROM medium WHERE source = ? AND state = 'active' ORDER BY key", (name,)
+                )
+            ]
+        incoming, arrived = self._intake.incoming(), self._intake.media_keys()
+
+        def make(same_image: Mapping[str, str]) -> IngestPlan:
+            return make_plan(
+                known, incoming, ends_early=self._intake.ends_early, known_media=media, incoming_media=arrived,
+                same_image=same_image,
+            )  # fmt: skip
+
+        plan = make({})
+        if plan.new and plan.vanished:
+            found = self._same_images(plan)
+            plan = make(found) if found else plan
+        return plan
+
+    @property
+    def rules_changed(self) -> bool:
+        """Whether settings that decide what records say differ from those that everything was published under."""
+        with self._db.reader() as conn:
+            return self._last_rules(conn) != self._rules_digest
 
     def match_files(self) -> Matched:
         """Which media rows have a file, which have only an address, which files nobody names."""
@@ -158,30 +190,63 @@ class Ingest:
 
         Raises:
             PlanHeld: the brake is on and ``accepted`` is not this plan's id; nothing was changed.
+            StoreFailed: the disk refused; what was done before stays.
         """
         plan = self.plan()
         self._hold_or_go(plan, accepted)
         report = IngestReport(source=self._intake.source, plan=plan)
+        everything = self.rules_changed
         run = self._begin(plan)
-        if self._intake.root is not None:
-            self._blobs.define_volume(self._intake.source, self._intake.root, identity=self._source.identity)
-        total = len(plan.new) + len(plan.changed) + len(plan.unchanged) + len(plan.rekeyed)
-        done = 0
-        used: set[str] = set()
-        for batch in _batches(self._intake.rows(), BATCH_ROWS):
-            located = {medium.key: self._locate(row, medium) for row in batch for medium in row.media}
-            used.update(match.relpath for match in located.values() if match.relpath is not None)
-            found = self._store_files(located, report)
-            self._publish(batch, located, found, plan, run, report)
-            done += len(batch)
-            if progress is not None:
-                progress(done, total)
-        orphans = sorted(self._intake.names - used)
-        report.orphan_files = len(orphans)
-        self._finish(plan, run, report, orphans, prune=prune)
+        try:
+            used = self._apply(plan, run, report, everything=everything, progress=progress)
+            orphans = sorted(self._intake.names - used)
+            report.orphan_files = len(orphans)
+            self._finish(plan, run, report, orphans, prune=prune)
+        except KeyboardInterrupt:
+            self._end(run, "stopped")
+            raise
+        except Exception:
+            self._end(run, "failed")
+            raise
         return report
 
     # ------------------------------------------------------------------ steps
+    @property
+    def _rules_key(self) -> str:
+        return f"ingest_rules:{self._intake.source}"
+
+    def _last_rules(self, conn: sqlite3.Connection) -> str:
+        """The digest of the settings that everything of this source was published under; empty when mixed."""
+        row = conn.execute("SELECT value FROM meta WHERE key = ?", (self._rules_key,)).fetchone()
+        if row is not None:
+            return str(row["value"])
+        some = conn.execute("SELECT 1 FROM source_row WHERE source = ? LIMIT 1", (self._intake.source,)).fetchone()
+        return self._rules_digest if some is None else ""
+
+    def _same_images(self, plan: IngestPlan) -> dict[str, str]:
+        """New rows whose image has the bytes of a vanished row's image: the same specimen under another key."""
+        vanished = set(plan.vanished)
+        known: dict[str, tuple[int, str]] = {}
+        shared: set[str] = set()
+        with self._db.reader(limit_s=None) as conn:
+            rows = conn.execute(
+                """SELECT s.key, m.image, m.size_bytes FROM source_row s JOIN medium_specimen l ON l.specimen = s.iri
+                   JOIN medium m ON m.iri = l.medium WHERE s.source = ? AND m.image IS NOT NULL""",
+                (self._intake.source,),
+            )
+            for row in rows:
+                if row["image"] in known or row["key"] not in vanished:
+                    shared.add(row["image"])
+                known[row["image"]] = (int(row["size_bytes"] or 0), row["key"])
+        known = {image: value for image, value in known.items() if image not in shared}
+        new = set(plan.new)
+        candidates = (
+            (row.key, where.relpath)
+            for row in self._intake.rows() if row.key in new
+            for where in (self._locate(row, medium) for medium in row.media) if where.relpath is not None
+        )  # fmt: skip
+        return same_images(known, candidates, self._intake) if known else {}
+
     def _hold_or_go(self, plan: IngestPlan, accepted: str | None) -> None:
         reason = plan.brake_reason
         if reason is None or accepted == plan.id:
@@ -196,91 +261,61 @@ class Ingest:
 
     def _begin(self, plan: IngestPlan) -> int:
         now = format_time(self._clock())
+        name, place = self._intake.source, str(self._intake.root or "")
         with self._db.transaction() as conn:
-            conn.execute(
-                "UPDATE ingest_run SET state = 'stopped' WHERE source = ? AND state = 'running'", (self._intake.source,)
-            )
+            conn.execute("UPDATE ingest_run SET state = 'stopped' WHERE source = ? AND state = 'running'", (name,))
             row = conn.execute(
                 """INSERT INTO ingest_run (source, path, plan, started, state) VALUES (?, ?, ?, ?, 'running')
                    RETURNING id""",
-                (self._intake.source, str(self._intake.root or ""), plan.id, now),
+                (name, place, plan.id, now),
             ).fetchone()
             conn.execute("UPDATE ingest_plan SET accepted = ? WHERE id = ?", (now, plan.id))
-            conn.execute("DELETE FROM finding WHERE source = ?", (self._intake.source,))
+            conn.execute("DELETE FROM finding WHERE source = ?", (name,))
+            # Until a run under new settings has ended, records are mixed: whatever run comes next looks at all of them.
+            same = self._last_rules(conn) == self._rules_digest
             conn.execute(
-                "INSERT OR REPLACE INTO source (name, kind, path, last_ingest) VALUES (?, ?, ?, ?)",
-                (self._intake.source, self._intake.kind, str(self._intake.root or ""), now),
+                "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)",
+                (self._rules_key, self._rules_digest if same else ""),
             )
+            conn.execute(
+                "INSERT OR REPLACE INTO source (name, kind, path, title, last_ingest) VALUES (?, ?, ?, ?, ?)",
+                (name, self._intake.kind, place, self._intake.title, now),
+            )
+        if self._intake.root is not None:
+            self._blobs.define_volume(name, self._intake.root, identity=self._source.identity)
         return int(row[0])
+
+    def _apply(
+        self, plan: IngestPlan, run: int, report: IngestReport, *, everything: bool, progress: Progress | None
+    ) -> set[str]:
+        """Publishes batch by batch; returns the files that rows name."""
+        total = len(plan.new) + len(plan.changed) + len(plan.unchanged) + len(plan.rekeyed)
+        done = 0
+        used: set[str] = set()
+        for batch in _batches(self._intake.rows(), self._batch_rows):
+            located = {medium.key: self._locate(row, medium) for row in batch for medium in row.media}
+            used.update(match.relpath for match in located.values() if match.relpath is not None)
+            found = self._bytes.store(located, self._known_media(located), now=self._clock())
+            report.bytes_hashed += sum(item.hashed_bytes for item in found.values())
+            self._publish(batch, located, found, plan, run, report, everything=everything)
+            done += len(batch)
+            if progress is not None:
+                progress(done, total)
+        return used
 
     def _locate(self, row: SourceRow, medium: SourceMedia) -> FileMatch:
         return self._intake.locate(medium, row.fields.get("dwc:catalogNumber", ""), self._rules)
 
-    def _store_files(self, located: Mapping[str, FileMatch], report: IngestReport) -> dict[str, MediumBytes]:
-        """Makes the bytes of these media durable; by media key."""
+    def _known_media(self, keys: Iterable[str]) -> dict[str, MediumBytes]:
         found: dict[str, MediumBytes] = {}
-        by_path: dict[str, list[str]] = {}
-        for key, where in located.items():
-            if where.relpath is not None:
-                by_path.setdefault(where.relpath, []).append(key)
-            elif where.url is not None:
-                found[key] = self._store_remote(where.url)
-            else:
-                found[key] = MediumBytes(problem="the file was not found", code="file-not-found")
-        if self._intake.root is not None:
-            for result in self._blobs.adopt_many(self._intake.source, by_path, now=self._clock()):
-                if isinstance(result, AdoptFailure):
-                    stored = MediumBytes(problem=f"the file cannot be used: {result.reason}", code="file-unreadable")
-                else:
-                    report.bytes_hashed += 0 if result.outcome == "unchanged" else result.size
-                    stored = MediumBytes(content_id=result.id, size_bytes=result.size)
-                for key in by_path[result.relpath]:
-                    found[key] = stored
-        else:
-            for path, keys in by_path.items():
-                stored = self._store_member(path)
-                report.bytes_hashed += stored.size_bytes or 0
-                for key in keys:
-                    found[key] = stored
+        with self._db.reader(limit_s=None) as conn:
+            for key in keys:
+                row = conn.execute(
+                    "SELECT * FROM medium WHERE source = ? AND key = ?", (self._intake.source, key)
+                ).fetchone()
+                if row is not None:
+                    found[key] = known_bytes(row)
         return found
-
-    def _store_member(self, name: str) -> MediumBytes:
-        limit = self._settings.images.max_file_bytes
-        try:
-            with self._intake.open_member(name) as stream:
-                chunks = iter(lambda: stream.read(1 << 20), b"")
-                put = self._blobs.put_stream(chunks, now=self._clock(), max_bytes=limit)
-        except CasError as error:
-            return MediumBytes(problem=f"the file cannot be used: {error}", code="file-unreadable")
-        return MediumBytes(content_id=put.id, size_bytes=put.size)
-
-    def _store_remote(self, url: str) -> MediumBytes:
-        if self._fetch is None:
-            return MediumBytes(problem="known only by its address, which is not fetched", code="not-fetched")
-        try:
-            data = self._fetch(url)
-        except OSError as error:
-            return MediumBytes(problem=f"could not be fetched: {error}", code="not-fetched")
-        put = self._blobs.put_bytes(data, now=self._clock())
-        return MediumBytes(content_id=put.id, size_bytes=put.size)
-
-    def _probe(self, stored: MediumBytes) -> MediumBytes:
-        if stored.content_id is None:
-            return stored
-        limits = Limits(
-            max_pixels=self._settings.images.max_pixels, max_file_bytes=self._settings.images.max_file_bytes
-        )
-        try:
-            with self._blobs.open_blob(stored.content_id) as blob, open(blob.fd, "rb", closefd=False) as stream:
-                header = read_header(stream, blob.size, limits)
-        except (ImageRefused, CasError) as error:
-            return MediumBytes(
-                content_id=stored.content_id, size_bytes=stored.size_bytes, problem=str(error), code="image-unreadable"
-            )
-        return MediumBytes(
-            content_id=stored.content_id, size_bytes=stored.size_bytes, width=header.width, height=header.height,
-            format=header.media_type,
-        )  # fmt: skip
 
     def _publish(
         self,
@@ -290,18 +325,19 @@ class Ingest:
         plan: IngestPlan,
         run: int,
         report: IngestReport,
+        *,
+        everything: bool,
     ) -> None:
-        todo = [row for row in batch if self._needs_work(row, found, plan)]
-        probed = {key: self._probe(found[key]) for row in todo for key in {medium.key for medium in row.media}}
+        todo = batch if everything else [row for row in batch if self._needs_work(row, found, plan)]
+        probed = {key: self._bytes.probe(found[key]) for row in todo for key in {medium.key for medium in row.media}}
         now = self._clock()
         with self._db.transaction() as conn:
-            context = RowContext(
-                settings=self._settings, source=self._source, intake=self._intake, media=probed, run=run, now=now
-            )
+            context = self._context(plan, run, now, probed)
             for row in todo:
-                outcome = publish_row(conn, row, context, old_key=plan.rekeyed.get(row.key))
+                outcome = publish_row(conn, row, context)
                 report.new += outcome.outcome == "new"
                 report.changed += outcome.outcome == "changed"
+                report.unchanged += outcome.outcome == "unchanged"
                 report.media_replaced += outcome.media_replaced
             for row in batch:
                 conn.execute(
@@ -311,6 +347,12 @@ class Ingest:
             self._note_media(conn, batch, found, probed, located, run, report, now)
         report.unchanged += len(batch) - len(todo)
         report.media += sum(len(row.media) for row in batch)
+
+    def _context(self, plan: IngestPlan, run: int, now: datetime, media: Mapping[str, MediumBytes]) -> RowContext:
+        return RowContext(
+            settings=self._settings, source=self._source, intake=self._intake, media=media, rekeyed=plan.rekeyed,
+            run=run, now=now,
+        )  # fmt: skip
 
     def _needs_work(self, row: SourceRow, found: Mapping[str, MediumBytes], plan: IngestPlan) -> bool:
         """Whether a row, or the bytes of one of its media, differs from what was published."""
@@ -324,12 +366,12 @@ class Ingest:
                 return True
             for medium in row.media:
                 known = conn.execute(
-                    "SELECT image FROM medium WHERE source = ? AND key = ?", (row.source, medium.key)
+                    "SELECT image, state FROM medium WHERE source = ? AND key = ?", (row.source, medium.key)
                 ).fetchone()
-                content_id = found[medium.key].content_id
-                if known is None or known["image"] != (content_id.hex if content_id else known["image"]):
+                if known is None or known["state"] != "active":
                     return True
-                if content_id is not None and known["image"] is None:
+                content_id = found[medium.key].content_id
+                if content_id is not None and known["image"] != content_id.hex:
                     return True
         return False
 
@@ -348,7 +390,7 @@ class Ingest:
             for medium in row.media:
                 state = probed.get(medium.key, found[medium.key])
                 problem, code = state.problem, state.code
-                if not problem:
+                if not problem and medium.key not in probed:
                     known = conn.execute(
                         "SELECT problem FROM medium WHERE source = ? AND key = ?", (row.source, medium.key)
                     ).fetchone()
@@ -361,68 +403,69 @@ class Ingest:
                     report.findings += 1
 
     def _finish(self, plan: IngestPlan, run: int, report: IngestReport, orphans: list[str], *, prune: bool) -> None:
-        now = self._clock()
+        now, name = self._clock(), self._intake.source
+        fate = "tombstoned" if prune else "kept (--prune withdraws it)"
+        notes = [(note.key, note.code, note.message) for note in self._intake.notes]
+        notes += [
+            (key, "duplicate-id", "the id stands more than once; the first row counts") for key in plan.duplicates
+        ]
+        notes += [
+            (new_key, "changed-id", f"was {old_key}; the record keeps its address")
+            for new_key, old_key in plan.rekeyed.items()
+        ]
+        notes += [(key, "vanished", f"no longer in the archive; {fate}") for key in plan.vanished]
+        notes += [("", "orphan-file", f"{item}: no media row names this file") for item in orphans[:MAX_ORPHANS_NOTED]]
         with self._db.transaction() as conn:
-            for note in self._intake.notes:
-                _note(conn, self._intake.source, note.key, note.code, note.message, run, now)
-            for key in plan.duplicates:
-                _note(
-                    conn,
-                    self._intake.source,
-                    key,
-                    "duplicate-id",
-                    "the id stands more than once; the first row counts",
-                    run,
-                    now,
-                )
-            for new_key, old_key in plan.rekeyed.items():
-                _note(
-                    conn,
-                    self._intake.source,
-                    new_key,
-                    "changed-id",
-                    f"was {old_key}; the record keeps its address",
-                    run,
-                    now,
-                )
-            for key in plan.vanished:
-                text = (
-                    "no longer in the archive; tombstoned" if prune else "no longer in the archive; kept (use --prune)"
-                )
-                _note(conn, self._intake.source, key, "vanished", text, run, now)
+            context = self._context(plan, run, now, {})
+            if prune:
+                report.tombstoned += sum(withdraw_row(conn, key, context) for key in plan.vanished)
+            for key, iri in self._dropped_media(conn):
+                notes.append((key, "vanished-image", f"no row names this image any more; {fate}"))
                 if prune:
-                    report.tombstoned += withdraw_row(conn, self._intake.source, key, now=now)
-            for name in orphans[:1000]:
-                _note(conn, self._intake.source, "", "orphan-file", f"{name}: no media row names this file", run, now)
-            report.findings += (
-                len(self._intake.notes) + len(plan.duplicates) + len(plan.rekeyed) + len(plan.vanished)
-                + min(len(orphans), 1000)
-            )  # fmt: skip
+                    report.tombstoned += withdraw_medium(conn, iri, now=now)
+            for key, code, message in notes:
+                _note(conn, name, key, code, message, run, now)
+            report.findings += len(notes)
+            conn.execute(
+                "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (self._rules_key, self._rules_digest)
+            )
             conn.execute(
                 "UPDATE ingest_run SET state = 'done', finished = ?, counts = ? WHERE id = ?",
                 (format_time(now), json.dumps(report.counts()), run),
             )
 
+    def _dropped_media(self, conn: sqlite3.Connection) -> list[tuple[str, str]]:
+        """(key, IRI) of media that no row names any more, other than those of rows that are gone themselves."""
+        arrived = self._intake.media_keys()
+        rows = conn.execute(
+            """SELECT key, iri FROM medium m WHERE source = ? AND state = 'active'
+               AND NOT EXISTS (SELECT 1 FROM medium_specimen s WHERE s.medium = m.iri)""",
+            (self._intake.source,),
+        ).fetchall()
+        return [(row["key"], row["iri"]) for row in rows if row["key"] not in arrived]
+
+    def _end(self, run: int, state: Literal["stopped", "failed"]) -> None:
+        with self._db.transaction() as conn:
+            conn.execute(
+                "UPDATE ingest_run SET state = ?, finished = ? WHERE id = ?", (state, format_time(self._clock()), run)
+            )
+
 
 def measure_hash_rate(paths: Iterable[Path], *, budget_bytes: int, clock_s: Callable[[], float]) -> float | None:
     """Bytes per second at which these files can be read and hashed here; None when there are none."""
-    import hashlib
-
     read, started = 0, clock_s()
     for path in paths:
-        with path.open("rb") as stream:
-            read += path.stat().st_size
-            hashlib.file_digest(stream, "sha256")
+        try:
+            with path.open("rb") as stream:
+                size = path.stat().st_size
+                hashlib.file_digest(stream, "sha256")
+        except OSError:
+            continue
+        read += size
         if read >= budget_bytes:
             break
     spent = clock_s() - started
     return read / spent if read and spent > 0 else None
-
-
-def content_ids_of(conn: sqlite3.Connection, source: str) -> list[ContentId]:
-    """Every image a source uses now."""
-    rows = conn.execute("SELECT DISTINCT image FROM medium WHERE source = ? AND image IS NOT NULL", (source,))
-    return [ContentId.from_hex(row["image"]) for row in rows]
 
 
 def _note(conn: sqlite3.Connection, source: str, key: str, code: str, message: str, run: int, now: datetime) -> None:
@@ -451,4 +494,4 @@ def _batches(rows: Iterator[SourceRow], size: int) -> Iterator[list[SourceRow]]:
         yield batch
 
 
-__all__ = ["Fetch", "Ingest", "IngestReport", "Matched", "PlanHeld", "content_ids_of", "measure_hash_rate"]
+__all__ = ["Fetch", "Ingest", "IngestReport", "Matched", "PlanHeld", "measure_hash_rate"]

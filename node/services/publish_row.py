@@ -3,50 +3,27 @@
 Everything here happens inside the caller's transaction.
 """
 
-import re
 import sqlite3
-from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
-from cas.ids import ContentId
-from linkeddata.access import AccessClass, parse_access_class, strictest
+from linkeddata.access import AccessClass
 from linkeddata.canon import canonical_bytes
-from linkeddata.licences import Licence, normalise_licence
-from linkeddata.records import MediumFacts, build_medium, build_specimen, build_tombstone
-from linkeddata.sensitive import SensitiveRule, find_category, generalise
-from linkeddata.source import SourceMedia, SourceRow
+from linkeddata.licences import normalise_licence
+from linkeddata.records import build_specimen
+from linkeddata.source import SourceRow
 from linkeddata.times import format_time
-from node.config import Settings, SourceSettings
-from node.services.intake_source import Intake
-from node.storage import annotations, records
+from node.services.ingest_rules import protect
+from node.services.publish_medium import (
+    RowContext,
+    enforce_classes,
+    publish_medium,
+    specimen_iri,
+    tombstone,
+    withdraw_medium,
+)
+from node.storage import records
 from node.storage.search import index_specimen
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MediumBytes:
-    """What is known about the bytes of a medium."""
-
-    content_id: ContentId | None = None
-    size_bytes: int | None = None
-    width: int | None = None
-    height: int | None = None
-    format: str = ""
-    problem: str = ""
-    code: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RowContext:
-    """What all rows of a batch share."""
-
-    settings: Settings
-    source: SourceSettings
-    intake: Intake
-    media: Mapping[str, MediumBytes]
-    run: int
-    now: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,40 +34,24 @@ class RowOutcome:
     media_replaced: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Protection:
-    fields: Mapping[str, str]
-    is_sensitive: bool
-    access: AccessClass
-
-
-def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext, *, old_key: str | None) -> RowOutcome:
-    """Publishes a row; with ``old_key`` the record of that key gets the new one and keeps its IRI."""
-    origin = context.settings.origin
+def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -> RowOutcome:
+    """Publishes a row; a re-keyed one keeps the IRI of its old key."""
+    old_key = context.rekeyed.get(row.key)
     if old_key is not None:
         _rekey(conn, row.source, old_key, row.key)
-    known = conn.execute("SELECT iri FROM source_row WHERE source = ? AND key = ?", (row.source, row.key)).fetchone()
-    iri = (
-        known["iri"]
-        if known
-        else records.iri_of(origin, "specimen", records.mint_id(conn, row.source, "specimen", row.key))
-    )
-    protection = _protect(row, context)
-    replaced = 0
-    visible: list[str] = []
-    for ordinal, medium in enumerate(row.media):
-        medium_iri, access, was_replaced = _publish_medium(conn, row, medium, context, protection, iri, ordinal)
-        replaced += was_replaced
-        if access is not AccessClass.PRIVATE:
-            visible.append(medium_iri)
-    _drop_media(conn, iri, row)
+    iri = specimen_iri(conn, context, row.key)
+    protection = protect(row, context.settings, context.source)
+    before = _images_of(conn, iri)
+    _move_media(conn, iri, row, context)
+    outcomes = [publish_medium(conn, medium.key, context) for medium in row.media]
     published = records.publish(
         conn,
         records.NewRecord(
             kind="specimen",
             iri=iri,
             body=build_specimen(
-                iri=iri, fields=protection.fields, media=visible,
+                iri=iri, fields=protection.fields,
+                media=[item.iri for item in outcomes if item.access is not AccessClass.PRIVATE],
                 licence=normalise_licence(row.fields.get("dcterms:license") or context.source.licence),
                 access=protection.access, organisation=context.settings.node.organisation,
             ),
@@ -101,6 +62,8 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext, *
         ),
         now=context.now,
     )  # fmt: skip
+    for ordinal, item in enumerate(outcomes):
+        conn.execute("INSERT OR REPLACE INTO medium_specimen VALUES (?, ?, ?)", (item.iri, iri, ordinal))
     stamp = format_time(context.now)
     conn.execute(
         """INSERT INTO source_row VALUES (?, ?, ?, ?, ?, 'present', ?, ?, ?)
@@ -108,164 +71,79 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext, *
              last_seen = excluded.last_seen, run = excluded.run""",
         (row.source, row.key, row.digest, canonical_bytes(row.to_json()), iri, stamp, stamp, context.run),
     )
+    _drop_media(conn, iri, {item.iri for item in outcomes}, context)
+    enforce_classes(conn, before | _images_of(conn, iri), now=context.now)
     index_specimen(conn, iri)
-    outcome = published.outcome
-    if outcome == "unchanged" and replaced:
-        outcome = "changed"
-    return RowOutcome(outcome=outcome, media_replaced=replaced)
+    is_changed = any(item.is_changed for item in outcomes)
+    return RowOutcome(
+        outcome="changed" if published.outcome == "unchanged" and is_changed else published.outcome,
+        media_replaced=sum(item.is_replaced for item in outcomes),
+    )
 
 
-def withdraw_row(conn: sqlite3.Connection, source: str, key: str, *, now: datetime) -> int:
+def withdraw_row(conn: sqlite3.Connection, key: str, context: RowContext) -> int:
     """Tombstones the record of a row and the media that only it has; returns how many records."""
+    source = context.intake.source
     row = conn.execute("SELECT iri FROM source_row WHERE source = ? AND key = ?", (source, key)).fetchone()
     if row is None:
         return 0
-    reason = "no longer in the institution's collection data"
-    count = 0
-    media = conn.execute(
-        """SELECT m.medium FROM medium_specimen m WHERE m.specimen = ?
-           AND NOT EXISTS (SELECT 1 FROM medium_specimen o WHERE o.medium = m.medium AND o.specimen <> m.specimen)""",
-        (row["iri"],),
-    ).fetchall()
-    for item in media:
-        count += _tombstone(conn, item["medium"], "medium", reason, now)
-        conn.execute("UPDATE medium SET state = 'withdrawn' WHERE iri = ?", (item["medium"],))
-        for annotation in conn.execute("SELECT iri FROM annotation WHERE medium = ?", (item["medium"],)).fetchall():
-            count += _tombstone(conn, annotation["iri"], "annotation", reason, now)
-    count += _tombstone(conn, row["iri"], "specimen", reason, now)
     conn.execute("UPDATE source_row SET state = 'vanished' WHERE source = ? AND key = ?", (source, key))
+    count = tombstone(conn, row["iri"], "specimen", context.now)
+    for item in conn.execute("SELECT medium FROM medium_specimen WHERE specimen = ?", (row["iri"],)).fetchall():
+        others = conn.execute(
+            """SELECT 1 FROM medium_specimen m JOIN source_row s ON s.iri = m.specimen
+               WHERE m.medium = ? AND s.state = 'present'""",
+            (item["medium"],),
+        ).fetchone()
+        if others is None:
+            count += withdraw_medium(conn, item["medium"], now=context.now)
+    _drop_media(conn, row["iri"], set(), context, keep_links=True)
     index_specimen(conn, row["iri"])
     return count
 
 
-def _tombstone(
-    conn: sqlite3.Connection, iri: str, kind: Literal["specimen", "medium", "annotation"], reason: str, now: datetime
-) -> int:
-    body = build_tombstone(iri=iri, kind=kind, reason=reason, at=now)
-    return int(records.tombstone(conn, iri, body, now=now) is not None)
-
-
-def _protect(row: SourceRow, context: RowContext) -> _Protection:
-    """Applies the list of sensitive taxa and the access rules of the source, before anything is published."""
-    rules = tuple(
-        SensitiveRule(term=f"dwc:{item.field}", value=item.value, category=item.category)
-        for item in context.settings.sensitive
+def _images_of(conn: sqlite3.Connection, specimen: str) -> set[str]:
+    rows = conn.execute(
+        """SELECT m.image FROM medium_specimen s JOIN medium m ON m.iri = s.medium
+           WHERE s.specimen = ? AND m.image IS NOT NULL""",
+        (specimen,),
     )
-    category = find_category(row.fields, rules)
-    fields = dict(row.fields) if category is None else generalise(row.fields, category)
-    access = AccessClass.OPEN
-    if _rule_access(row, context.source) is AccessClass.PRIVATE or context.source.access == "private":
-        access = AccessClass.PRIVATE
-    return _Protection(fields=fields, is_sensitive=category is not None, access=access)
+    return {row["image"] for row in rows}
 
 
-def _rule_access(row: SourceRow, source: SourceSettings) -> AccessClass | None:
-    found = [
-        parse_access_class(rule.access)
-        for rule in source.rules
-        if re.search(rule.match, row.fields.get(rule.field if ":" in rule.field else f"dwc:{rule.field}", "")[:2000])
-    ]
-    return strictest(found) if found else None
-
-
-def _medium_access(row: SourceRow, licence: Licence, context: RowContext, protection: _Protection) -> AccessClass:
-    stated = context.source.access
-    base = parse_access_class(stated) if stated else licence.access
-    ruled = _rule_access(row, context.source)
-    classes = [base, protection.access] if ruled is None else [base, protection.access, ruled]
-    if protection.is_sensitive:
-        classes.append(AccessClass.RESTRICTED)
-    return strictest(classes)
-
-
-def _publish_medium(
-    conn: sqlite3.Connection,
-    row: SourceRow,
-    medium: SourceMedia,
-    context: RowContext,
-    protection: _Protection,
-    specimen_iri: str,
-    ordinal: int,
-) -> tuple[str, AccessClass, int]:
-    known = conn.execute("SELECT * FROM medium WHERE source = ? AND key = ?", (row.source, medium.key)).fetchone()
-    origin = context.settings.origin
-    iri = (
-        known["iri"]
-        if known
-        else records.iri_of(origin, "medium", records.mint_id(conn, row.source, "medium", medium.key))
-    )
-    found = context.media[medium.key]
-    licence = normalise_licence(medium.licence or context.source.licence)
-    access = _medium_access(row, licence, context, protection)
-    sensitive = protection.is_sensitive
-    specimens = [
-        records.iri_of(origin, "specimen", records.mint_id(conn, row.source, "specimen", key))
-        for key in context.intake.specimens_of(medium.key)
-    ]
-    if specimen_iri not in specimens:
-        specimens = [specimen_iri]
-    if len(specimens) > 1 and known is not None:  # the strictest of everything it shows
-        access = strictest([access, AccessClass(known["access"])])
-        sensitive = sensitive or bool(known["sensitive"])
-    image = found.content_id.hex if found.content_id else (known["image"] if known else None)
-    was_replaced = int(known is not None and known["image"] is not None and image != known["image"])
-    published = records.publish(
-        conn,
-        records.NewRecord(
-            kind="medium",
-            iri=iri,
-            body=build_medium(
-                iri=iri, origin=origin, specimens=specimens,
-                facts=MediumFacts(
-                    content_id=ContentId.from_hex(image) if image else None, width=found.width, height=found.height,
-                    format=found.format, size_bytes=found.size_bytes,
-                ),
-                licence=licence, access=access, sensitive=sensitive, title=medium.title,
-                rights_holder=medium.rights_holder,
-                identifier=medium.locator if medium.locator.startswith(("http://", "https://")) else "",
-            ),
-            access=access,
-            sensitive=sensitive,
-            source=row.source,
-            aliases=(medium.locator,) if medium.locator.startswith(("http://", "https://")) else (),
-        ),
-        now=context.now,
-    )  # fmt: skip
-    conn.execute(
-        """INSERT INTO medium VALUES (:iri, :source, :key, :image, :format, :width, :height, :size, :access, :sensitive,
-             :version, 'active', :locator, :problem)
-           ON CONFLICT (iri) DO UPDATE SET image = :image, format = :format, width = :width, height = :height,
-             size_bytes = :size, access = :access, sensitive = :sensitive, version = :version, state = 'active',
-             locator = :locator, problem = :problem""",
-        {
-            "iri": iri, "source": row.source, "key": medium.key, "image": image, "format": found.format,
-            "width": found.width, "height": found.height, "size": found.size_bytes, "access": int(access),
-            "sensitive": int(sensitive), "version": published.version, "locator": medium.locator,
-            "problem": found.problem or None,
-        },
-    )  # fmt: skip
-    if image is not None and published.outcome != "unchanged":
-        conn.execute(
-            "INSERT OR REPLACE INTO medium_version VALUES (?, ?, ?, ?, ?, ?)",
-            (iri, published.version, image, found.width, found.height, format_time(context.now)),
-        )
-    conn.execute("INSERT OR REPLACE INTO medium_specimen VALUES (?, ?, ?)", (iri, specimen_iri, ordinal))
-    if image is not None:
-        if was_replaced:
-            annotations.mark_evidence_replaced(conn, iri, image)
-        for other in {image, known["image"] if known else None} - {None}:
-            annotations.enforce_class(conn, str(other), now=context.now)
-    return iri, access, was_replaced
-
-
-def _drop_media(conn: sqlite3.Connection, specimen: str, row: SourceRow) -> None:
-    """Media that the row no longer names lose their link to the specimen (their records stay)."""
-    keys = {medium.key for medium in row.media}
+def _move_media(conn: sqlite3.Connection, specimen: str, row: SourceRow, context: RowContext) -> None:
+    """A medium whose file has another name now, with the same bytes, stays the same medium."""
     linked = conn.execute(
-        "SELECT m.iri, m.key FROM medium_specimen s JOIN medium m ON m.iri = s.medium WHERE s.specimen = ?", (specimen,)
+        "SELECT m.iri, m.key, m.image FROM medium_specimen s JOIN medium m ON m.iri = s.medium"
+        " WHERE s.specimen = ? AND m.source = ?",
+        (specimen, row.source),
+    ).fetchall()
+    gone = {item["image"]: item for item in linked if item["image"] and not context.intake.specimens_of(item["key"])}
+    for medium in row.media:
+        found = context.media.get(medium.key)
+        if not gone or found is None or found.content_id is None:
+            continue
+        known = conn.execute("SELECT 1 FROM medium WHERE source = ? AND key = ?", (row.source, medium.key)).fetchone()
+        old = gone.pop(found.content_id.hex, None) if known is None else None
+        if old is not None:
+            conn.execute("UPDATE medium SET key = ? WHERE iri = ?", (medium.key, old["iri"]))
+
+
+def _drop_media(
+    conn: sqlite3.Connection, specimen: str, named: set[str], context: RowContext, *, keep_links: bool = False
+) -> None:
+    """Media that the row no longer names lose their link to the specimen; those that others name say so."""
+    linked = conn.execute(
+        "SELECT m.iri, m.key, m.source FROM medium_specimen s JOIN medium m ON m.iri = s.medium WHERE s.specimen = ?",
+        (specimen,),
     ).fetchall()
     for item in linked:
-        if item["key"] not in keys:
+        if item["iri"] in named or item["source"] != context.intake.source:
+            continue
+        if context.intake.specimens_of(item["key"]):
+            conn.execute("DELETE FROM medium_specimen WHERE medium = ? AND specimen = ?", (item["iri"], specimen))
+            publish_medium(conn, item["key"], context)
+        elif not keep_links:
             conn.execute("DELETE FROM medium_specimen WHERE medium = ? AND specimen = ?", (item["iri"], specimen))
 
 

@@ -1,0 +1,92 @@
+"""What the institution's settings make of a row: its protection, and the access class of its media.
+
+Pure. Everything in ``node.toml`` (and in this program) that decides what a record says goes into ``rules_digest``:
+when it changes, the next ingest looks at every record again, changed row or not.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Final
+
+from linkeddata.access import AccessClass, parse_access_class, strictest
+from linkeddata.canon import digest_text
+from linkeddata.licences import Licence
+from linkeddata.sensitive import SensitiveRule, find_category, generalise
+from linkeddata.source import SourceRow
+from node.config import Settings, SourceSettings
+
+MAX_SUBJECT_CHARS: Final = 2000
+"""Values longer than this are matched by their beginning: expressions of people meet data of strangers here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Protection:
+    """What may be said of a row."""
+
+    fields: Mapping[str, str]
+    """Already generalised when the taxon is sensitive."""
+    is_sensitive: bool
+    access: AccessClass
+    """Of the specimen's record."""
+
+
+def protect(row: SourceRow, settings: Settings, source: SourceSettings) -> Protection:
+    """Applies the list of sensitive taxa and the access rules of the source, before anything is published."""
+    rules = tuple(
+        SensitiveRule(term=f"dwc:{item.field}", value=item.value, category=item.category) for item in settings.sensitive
+    )
+    category = find_category(row.fields, rules)
+    fields = dict(row.fields) if category is None else generalise(row.fields, category)
+    is_private = source.access == "private" or _ruled(row, source) is AccessClass.PRIVATE
+    return Protection(
+        fields=fields,
+        is_sensitive=category is not None,
+        access=AccessClass.PRIVATE if is_private else AccessClass.OPEN,
+    )
+
+
+def medium_access(row: SourceRow, licence: Licence, source: SourceSettings, protection: Protection) -> AccessClass:
+    """The class of a medium as this row has it: the strictest of licence or source, rules and protection."""
+    classes = [parse_access_class(source.access) if source.access else licence.access, protection.access]
+    ruled = _ruled(row, source)
+    if ruled is not None:
+        classes.append(ruled)
+    if protection.is_sensitive:
+        classes.append(AccessClass.RESTRICTED)
+    return strictest(classes)
+
+
+def rules_digest(settings: Settings, source: SourceSettings, *, version: str) -> str:
+    """Names everything besides rows and bytes that decides what records say.
+
+    Args:
+        settings: of the node.
+        source: of this source.
+        version: of this program, whose documents may differ from an older one's.
+    """
+    return digest_text(
+        {
+            "version": version,
+            "origin": settings.origin,
+            "organisation": settings.node.organisation,
+            "sensitive": [asdict(item) for item in settings.sensitive],
+            "licence": source.licence,
+            "access": source.access,
+            "rules": [asdict(item) for item in source.rules],
+            "maxPixels": settings.images.max_pixels,
+            "maxFileBytes": settings.images.max_file_bytes,
+        }
+    )
+
+
+def _ruled(row: SourceRow, source: SourceSettings) -> AccessClass | None:
+    found = [
+        parse_access_class(rule.access)
+        for rule in source.rules
+        if re.search(
+            rule.match,
+            row.fields.get(rule.field if ":" in rule.field else f"dwc:{rule.field}", "")[:MAX_SUBJECT_CHARS],
+        )
+    ]
+    return strictest(found) if found else None
