@@ -25,7 +25,7 @@ from node.folder import open_folder
 service.BATCH_ROWS = 10
 SABOTAGE
 with open_folder(Path(sys.argv[1])) as node:
-    node.blobs._sync = counting_fsync
+    node.blobs._tree.sync = counting_fsync
     with open_intake(Path(sys.argv[2]), "collection") as intake:
         work = service.Ingest(node.settings, node.database, node.blobs, intake, clock=lambda: NOW)
         work.run(progress=lambda done, total: print("ack", done, flush=True))
