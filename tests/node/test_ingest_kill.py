@@ -22,12 +22,11 @@ from node.services import ingest as service
 from node.services.intake_source import open_intake
 import cas.store
 from node.folder import open_folder
-service.BATCH_ROWS = 10
 SABOTAGE
 with open_folder(Path(sys.argv[1])) as node:
     node.blobs._tree.sync = counting_fsync
     with open_intake(Path(sys.argv[2]), "collection") as intake:
-        work = service.Ingest(node.settings, node.database, node.blobs, intake, clock=lambda: NOW)
+        work = service.Ingest(node.settings, node.database, node.blobs, intake, clock=lambda: NOW, batch_rows=10)
         work.run(progress=lambda done, total: print("ack", done, flush=True))
 print("ack all", flush=True)
 """
