@@ -1,13 +1,38 @@
-"""An opened blob, and what remembers by what its file was recognised."""
+"""An opened blob, and the place where it was found, by which it can be opened again."""
 
 import os
 from collections.abc import Callable
-from pathlib import Path
+from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from cas.errors import BlobChanged
 from cas.ids import ContentId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BlobPlace:
+    """One file that holds a blob, and what it is recognised by."""
+
+    id: ContentId
+    size: int
+    open_fd: Callable[[], int]
+    """Opens the file; ``OSError`` or ``BlobRefused`` when it is not there any more."""
+    is_same: Callable[[os.stat_result], bool]
+
+    def open(self) -> "BlobReader":
+        """Opens the file if it is still the one that was indexed; no index is asked.
+
+        Raises:
+            OSError, BlobRefused, BlobChanged: it is not.
+        """
+        reader = BlobReader(self, self.open_fd())
+        try:
+            reader.check_unchanged()
+        except BaseException:
+            reader.close()
+            raise
+        return reader
 
 
 class BlobReader:
@@ -17,14 +42,19 @@ class BlobReader:
     ``check_unchanged`` after its last read.
     """
 
-    def __init__(
-        self, cid: ContentId, fd: int, size: int, path: Path, *, is_same: Callable[[os.stat_result], bool]
-    ) -> None:
-        self.id = cid
+    def __init__(self, place: BlobPlace, fd: int) -> None:
+        self.place = place
         self.fd = fd
-        self.size = size
-        self.path = path
-        self._is_same = is_same
+
+    @property
+    def id(self) -> ContentId:
+        """The blob that was asked for."""
+        return self.place.id
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole."""
+        return self.place.size
 
     def pread(self, offset: int, length: int) -> bytes:
         """Up to ``length`` bytes from ``offset``; shorter only at the end."""
@@ -39,9 +69,25 @@ class BlobReader:
             length -= len(part)
         return b"".join(parts)
 
+    def pread_at_once(self, offset: int, length: int) -> bytearray | None:
+        """Exactly these bytes if they lie in memory; None when reading them would wait, might wait, or fails.
+
+        Only filesystems that promise it (local ones) are ever read this way: on a network drive the answer is None.
+        """
+        found = bytearray(length)
+        try:
+            count = os.preadv(self.fd, [found], offset, os.RWF_NOWAIT) if length else 0
+        except OSError:
+            return None
+        return found if count == length else None
+
+    def is_unchanged(self) -> bool:
+        """Whether the file is still what was indexed, as far as its inode says."""
+        return self.place.is_same(os.fstat(self.fd))
+
     def check_unchanged(self) -> None:
         """Raises ``BlobChanged`` when the file was written to since it was indexed."""
-        if not self._is_same(os.fstat(self.fd)):
+        if not self.is_unchanged():
             raise BlobChanged("the file was changed after it was indexed")
 
     def close(self) -> None:

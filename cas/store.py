@@ -28,7 +28,7 @@ from cas.errors import BlobChanged, BlobNotFound, BlobRefused, StoreFailed, Volu
 from cas.files import SAMPLED_FILES, is_same, open_inside, root_problem, sample_problem
 from cas.ids import ContentId
 from cas.index import OWNED, BlobIndex, Identity, Location, VolumeRow
-from cas.reader import BlobReader
+from cas.reader import BlobPlace, BlobReader
 
 MAX_BLOB_BYTES: Final = 1 << 42
 """4 TiB: larger than any file this is for; stops an endless stream."""
@@ -307,22 +307,25 @@ class BlobStore:
         reasons: list[str] = []
         for place, volume in places:
             try:
-                return self._open_owned(cid, place) if volume is None else _open_adopted(cid, place, volume)
+                found = self._place_owned(cid, place) if volume is None else _place_adopted(cid, place, volume)
+                return found.open()
             except (OSError, BlobChanged, BlobRefused) as error:
                 reasons.append(f"{place.path}: {_reason(error)}")
         raise BlobChanged("; ".join(reasons))
 
-    def _open_owned(self, cid: ContentId, place: Location) -> BlobReader:
+    def _place_owned(self, cid: ContentId, place: Location) -> BlobPlace:
         if place.volume != OWNED:
             raise BlobRefused(f"there is no volume {place.volume!r}")
-        path = self._tree.path(cid)
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+        path, size = self._tree.path(cid), place.size
 
         def is_whole(found: os.stat_result) -> bool:
             # Nobody else writes there, under a name that is the hash; damage is found by reading (verify).
-            return stat_module.S_ISREG(found.st_mode) and found.st_size == place.size
+            return stat_module.S_ISREG(found.st_mode) and found.st_size == size
 
-        return _checked(BlobReader(cid, descriptor, place.size, path, is_same=is_whole))
+        def open_fd() -> int:
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
+
+        return BlobPlace(id=cid, size=size, open_fd=open_fd, is_same=is_whole)
 
     def verify(self, cid: ContentId) -> bool:
         """Reads the bytes and compares their hash: the only way to find damage that left no trace in the inode."""
@@ -378,22 +381,14 @@ class _Looked:
     result: AdoptResult
 
 
-def _open_adopted(cid: ContentId, place: Location, volume: VolumeRow) -> BlobReader:
-    descriptor, _ = open_inside(volume.root, place.path)
-
+def _place_adopted(cid: ContentId, place: Location, volume: VolumeRow) -> BlobPlace:
     def is_unchanged(found: os.stat_result) -> bool:
         return is_same(place, found, volume.identity)
 
-    return _checked(BlobReader(cid, descriptor, place.size, volume.root / place.path, is_same=is_unchanged))
+    def open_fd() -> int:
+        return open_inside(volume.root, place.path)[0]
 
-
-def _checked(reader: BlobReader) -> BlobReader:
-    try:
-        reader.check_unchanged()
-    except BaseException:
-        reader.close()
-        raise
-    return reader
+    return BlobPlace(id=cid, size=place.size, open_fd=open_fd, is_same=is_unchanged)
 
 
 def _is_gone(path: Path) -> bool:

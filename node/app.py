@@ -34,6 +34,7 @@ from node.web.keys import BLOBS, CLOCK, DATABASE, ENGINE, ENVIRONMENT, IDENTITY,
 from node.web.negotiate import wants_html
 from node.web.previews import Previews
 from node.web.problem import Handler, Problem, problem_middleware, problem_response
+from node.web.warm import WarmPlaces
 from runners.catalogue import Catalogue
 from runners.decode import Limits
 from runners.engine import Engine, EngineHooks, EngineSettings
@@ -63,6 +64,7 @@ def build_application(
     app[SETTINGS] = settings
     app[DATABASE] = folder.database
     app[BLOBS] = folder.blobs
+    app[blobs.WARM] = WarmPlaces(folder.database)
     app[IDENTITY] = folder.key
     app[CLOCK] = clock
     app[ENVIRONMENT] = pages.make_environment()
@@ -208,9 +210,9 @@ def _is_our_host(request: web.Request) -> bool:
 @web.middleware
 async def _html_jobs_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """A browser that asks for a job gets its page; programs get the OGC documents."""
-    if request.method == "GET" and wants_html(request):
+    if request.method == "GET" and request.path.startswith("/jobs"):
         parts = request.path.strip("/").split("/")
-        if parts[0] == "jobs" and len(parts) <= 2:
+        if parts[0] == "jobs" and len(parts) <= 2 and wants_html(request):
             raise web.HTTPSeeOther("/staff/" + "/".join(parts))
     return await handler(request)
 

@@ -2,8 +2,8 @@
 
 Own handler: aiohttp's FileResponse replaces our entity tag by one of its own, answers 416 to several ranges and
 serves ``.gz`` siblings. One visit to a thread asks the database, opens the file and reads a small answer; the loop
-itself never touches a disk, so a network drive that hangs holds up those who ask for its files and nobody else.
-Larger answers are read block by block.
+itself never waits for a disk, so a network drive that hangs holds up those who ask for its files and nobody else.
+What a thread has just read is answered without it (``node.web.warm``). Larger answers are read block by block.
 
 Invariants:
 - ``node.access`` decides; private and absent bytes get the same 404.
@@ -22,7 +22,7 @@ from typing import Final
 
 from aiohttp import web
 
-from cas.errors import BlobChanged, BlobNotFound, ContentIdError, StoreFailed
+from cas.errors import BlobChanged, BlobNotFound, CasError, ContentIdError, StoreFailed
 from cas.ids import ContentId, parse_content_id
 from cas.reader import BlobReader
 from cas.store import BlobStore
@@ -33,12 +33,14 @@ from node.web.keys import BLOBS, DATABASE, SETTINGS
 from node.web.problem import Problem, not_found
 from node.web.ranges import ByteAnswer, decide_bytes
 from node.web.viewer import viewer_of
+from node.web.warm import WarmPlace, WarmPlaces
 
 AT_ONCE_BYTES: Final = 262_144
 """Answers up to this size are read in the visit that opens the file; larger ones are sent while they are read."""
 BLOCK_BYTES: Final = 1_048_576
 _SUFFIXES: Final = {"image/jpeg": ".jpg", "image/png": ".png", "image/tiff": ".tif", "image/webp": ".webp"}
 """Formats that are named to browsers, with the suffix of a saved file; everything else is a download."""
+WARM: "web.AppKey[WarmPlaces]" = web.AppKey("warm", WarmPlaces)
 log = logging.getLogger("vasculum.bytes")
 
 
@@ -59,25 +61,11 @@ async def content(request: web.Request) -> web.StreamResponse:
         cid = ContentId.from_hex(request.match_info["hex"])
     except ContentIdError:
         return _redirect_alias(request.match_info["hex"])
-    app, viewer = request.app, viewer_of(request)
-    try:
-        found = await asyncio.get_running_loop().run_in_executor(
-            None, _find, app[DATABASE], app[BLOBS], _Wanted(cid=cid, viewer=viewer, request=request)
-        )
-    except BlobNotFound as error:
-        raise not_found() from error
-    except BlobChanged as error:
-        log.warning("%s: %s", cid, error)
-        detail = "The file behind this id was changed or is gone; it is never served under the old id."
-        raise Problem(404, "changed", "These bytes are not here any more", detail) from error
-    except (StoreFailed, OSError) as error:
-        log.error("%s: %s", cid, error)  # noqa: TRY400 - the reason is the message
-        detail = "The disk refused."
-        raise Problem(503, "not-readable", "Cannot be read now", detail, headers={"Retry-After": "60"}) from error
-    if isinstance(found, Visibility):
-        contact = app[SETTINGS].node.contact
-        detail = f"{found.reason}. Ask: {contact}" if contact else f"{found.reason}."
-        raise Problem(403, "restricted", "This image does not leave the institution", detail)
+    wanted = _Wanted(cid=cid, viewer=viewer_of(request), request=request)
+    known = request.app[WARM].find(cid.hex) if wanted.viewer == ANONYMOUS else None
+    found = None if known is None else _find_warm(known, request)
+    if found is None:
+        found = await _find_in_thread(wanted)
     with found.blob:
         headers = _headers(found)
         if found.body is not None or request.method == "HEAD" or found.answer.length == 0:
@@ -100,8 +88,51 @@ class _Found:
     answer: ByteAnswer
     media_type: str
     is_public: bool
-    body: bytes | None
+    body: bytes | bytearray | None
     """What to send, when it was small enough to be read at once."""
+    is_local: bool = False
+    """Whether the next request may be answered without a thread."""
+
+
+def _find_warm(known: WarmPlace, request: web.Request) -> _Found | None:
+    """Answers from memory, in the loop; None when that cannot be done at once, or something is wrong."""
+    try:
+        blob = known.place.open()
+    except (OSError, CasError):
+        return None
+    answer = decide_bytes(request.headers, size=blob.size, etag=_etag(blob.id), method=request.method)
+    body = None
+    if request.method == "GET" and answer.length <= AT_ONCE_BYTES:
+        body = blob.pread_at_once(answer.offset, answer.length)
+        if body is None or not blob.is_unchanged():
+            blob.close()
+            return None
+    return _Found(blob=blob, answer=answer, media_type=known.media_type, is_public=True, body=body)
+
+
+async def _find_in_thread(wanted: _Wanted) -> _Found:
+    """The long way; raises the answer when it is a refusal."""
+    app, cid = wanted.request.app, wanted.cid
+    version = app[WARM].version()
+    try:
+        found = await asyncio.get_running_loop().run_in_executor(None, _find, app[DATABASE], app[BLOBS], wanted)
+    except BlobNotFound as error:
+        raise not_found() from error
+    except BlobChanged as error:
+        log.warning("%s: %s", cid, error)
+        detail = "The file behind this id was changed or is gone; it is never served under the old id."
+        raise Problem(404, "changed", "These bytes are not here any more", detail) from error
+    except (StoreFailed, OSError) as error:
+        log.error("%s: %s", cid, error)  # noqa: TRY400 - the reason is the message
+        detail = "The disk refused."
+        raise Problem(503, "not-readable", "Cannot be read now", detail, headers={"Retry-After": "60"}) from error
+    if isinstance(found, Visibility):
+        contact = app[SETTINGS].node.contact
+        detail = f"{found.reason}. Ask: {contact}" if contact else f"{found.reason}."
+        raise Problem(403, "restricted", "This image does not leave the institution", detail)
+    if found.is_public and found.is_local and version is not None:
+        app[WARM].keep(found.blob.place, media_type=found.media_type, version=version)
+    return found
 
 
 def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Visibility:
@@ -122,8 +153,14 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
         if request.method == "GET" and answer.length <= AT_ONCE_BYTES:
             body = blob.pread(answer.offset, answer.length)
             blob.check_unchanged()
-        is_public = decide(ANONYMOUS, Door.BYTES, facts).allowed
-        return _Found(blob=blob, answer=answer, media_type=media_type, is_public=is_public, body=body)
+        return _Found(
+            blob=blob,
+            answer=answer,
+            media_type=media_type,
+            is_public=decide(ANONYMOUS, Door.BYTES, facts).allowed,
+            body=body,
+            is_local=body is not None and blob.pread_at_once(answer.offset, min(1, answer.length)) is not None,
+        )
     except BaseException:
         blob.close()
         raise
@@ -199,7 +236,7 @@ async def _stream(
     loop = asyncio.get_running_loop()
     offset, left = answer.offset, answer.length
     # A client that goes away in the middle is no event worth a line in the log, let alone a traceback per image.
-    with contextlib.suppress(ConnectionResetError):
+    with contextlib.suppress(ConnectionError):
         await response.prepare(request)
         while left:
             block = await loop.run_in_executor(None, _read_block, blob, offset, min(left, BLOCK_BYTES), left)

@@ -73,7 +73,7 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         return problem_response(request, problem)
     except web.HTTPRedirection:
         raise
-    except ConnectionResetError:
+    except ConnectionError:
         raise  # the client went away: nobody to answer, nothing of ours to mend
     except web.HTTPException as error:
         if error.status == 404:

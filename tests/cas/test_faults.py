@@ -149,15 +149,16 @@ mount, what, sabotage = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
 real = sqlite3.connect
 class Lazy(sqlite3.Connection):
     def execute(self, sql, *rest):
-        return super().execute("PRAGMA synchronous=OFF" if sql.startswith("PRAGMA synchronous") else sql, *rest)
-if sabotage == "nothing synced":
+        weak = "NORMAL" if sabotage == "normal" else "OFF"
+        return super().execute(f"PRAGMA synchronous={weak}" if sql.startswith("PRAGMA synchronous") else sql, *rest)
+if sabotage in ("nothing synced", "normal"):
     sqlite3.connect = lambda *args, **options: real(*args, **{**options, "factory": Lazy})
 def sync(descriptor):
     is_folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
     if sabotage == "nothing synced" or (sabotage == "files not synced" and not is_folder):
         return
     os.fsync(descriptor)
-if what != "database":
+if what in ("copied", "adopted"):
     store = BlobStore.open(mount / "store", sync=sync)
     source = Path(sys.argv[4])
     if what == "copied":
@@ -167,6 +168,18 @@ if what != "database":
         results = store.adopt_many("v", sorted(os.listdir(source)), now=NOW)
     for item in results:
         print("ack", item.id.hex, flush=True)
+elif what == "journal":
+    import asyncio
+    from contracts.journal_contract import unit
+    from node.storage.journal import SqliteJournal
+    async def work():
+        journal = SqliteJournal(db.Database.open(mount / "node.sqlite"))
+        await journal.enqueue([(n, unit(n)) for n in range(45)], now=NOW)
+        for number in range(45):
+            [leased] = await journal.lease("p", "e", limit=1, now=NOW, lease_s=60, boot="b")
+            assert await journal.complete(leased.unit.key, leased.attempt, b"{}", 0.1, now=NOW)
+            print("ack", leased.unit.key, flush=True)
+    asyncio.run(work())
 else:
     database = db.Database.open(mount / "node.sqlite")
     for number in range(60):
@@ -212,7 +225,7 @@ def cut(tmp_path: Path, what: str, *, number: int, how: str = "honest") -> tuple
         subprocess.run(["umount", str(mount)], check=True)
     loop_mount(image, mount, fresh=False)
     try:
-        if what != "database":
+        if what in ("copied", "adopted"):
             try:
                 return acks, lost(mount, acks)
             except Exception as error:
@@ -221,7 +234,10 @@ def cut(tmp_path: Path, what: str, *, number: int, how: str = "honest") -> tuple
 
         conn = sqlite3.connect(mount / "node.sqlite")
         try:
-            rows = {str(row[0]) for row in conn.execute("SELECT seq FROM change")}
+            question = (
+                "SELECT seq FROM change" if what == "database" else "SELECT work_key FROM unit WHERE state = 'done'"
+            )
+            rows = {str(row[0]) for row in conn.execute(question)}
             sound = conn.execute("PRAGMA integrity_check").fetchone()[0] == "ok"
         except sqlite3.DatabaseError:
             rows, sound = set(), False
@@ -234,7 +250,7 @@ def cut(tmp_path: Path, what: str, *, number: int, how: str = "honest") -> tuple
 
 
 @pytest.mark.fault
-@pytest.mark.parametrize("what", ["copied", "adopted", "database"])
+@pytest.mark.parametrize("what", ["copied", "adopted", "database", "journal"])
 def test_a_power_cut_loses_nothing_acknowledged_and_the_twins_do(tmp_path: Path, what: str) -> None:
     reason = why_no_power_cut(tmp_path)
     if reason is not None:
@@ -244,7 +260,7 @@ def test_a_power_cut_loses_nothing_acknowledged_and_the_twins_do(tmp_path: Path,
         acks, gone = cut(tmp_path, what, number=number)
         assert len(acks) >= 40
         assert gone == []
-    twins = ["nothing synced", "files not synced"] if what == "copied" else ["nothing synced"]
+    twins = ["nothing synced", "files not synced" if what == "copied" else "normal"]
     for number, how in enumerate(twins, start=8):
         acks, gone = cut(tmp_path, what, number=number, how=how)
         assert len(acks) >= 40
@@ -253,7 +269,7 @@ def test_a_power_cut_loses_nothing_acknowledged_and_the_twins_do(tmp_path: Path,
 
 @pytest.mark.soak
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("what", ["copied", "adopted", "database"])
+@pytest.mark.parametrize("what", ["copied", "adopted", "database", "journal"])
 def test_fifty_power_cuts(tmp_path: Path, what: str) -> None:
     reason = why_no_power_cut(tmp_path)
     if reason is not None:

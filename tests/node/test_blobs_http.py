@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import socket
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -14,12 +15,13 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientPayloadError
 from aiohttp.test_utils import TestClient, TestServer
-from conftest import NOW, ingest, jpeg, rows_of, write_archive
+from conftest import NOW, ingest, jpeg, rows_of, run_python, write_archive
 
 from cas.ids import ContentId
+from node.access import STAFF
 from node.app import build_application
 from node.folder import NodeFolder
-from node.web import blobs
+from node.web import blobs, warm
 from runners.catalogue import Catalogue
 
 BIG = bytes(range(256)) * 16_384  # 4 MiB: sent in blocks
@@ -217,6 +219,27 @@ async def test_a_client_that_goes_away_leaves_no_traceback_and_no_descriptor(
     assert "Traceback" not in caplog.text
 
 
+async def test_a_client_that_goes_away_while_it_is_waited_for_is_no_defect(served: Served, caplog) -> None:
+    server = served.client.server.runner.server
+    server.handler_cancellation = False  # as in production
+    with socket.create_connection(("127.0.0.1", served.port)) as sock:
+        async with asyncio.timeout(10):
+            while not server.connections:
+                await asyncio.sleep(0.01)
+            [connection] = server.connections
+            transport = connection.transport
+            transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            address = f"/cas/sha256/{ContentId.of(BIG).hex}"
+            sock.sendall(f"GET {address} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+            while not connection._paused:  # until the server waits for us, who read nothing
+                await asyncio.sleep(0.01)
+            transport._fatal_error(BrokenPipeError(32, "Broken pipe"))
+            while str(served.folder / "1.jpg") in open_files():
+                await asyncio.sleep(0.01)
+    assert "defect" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 async def test_a_new_licence_closes_the_door_at_once(served: Served) -> None:
     assert (await served.get(served.small)).status == 200
     with served.node.database.transaction() as conn:
@@ -226,6 +249,99 @@ async def test_a_new_licence_closes_the_door_at_once(served: Served) -> None:
         conn.execute("UPDATE medium SET access = 2 WHERE image = ?", (ContentId.of(served.small).hex,))
     hidden, absent = await served.get(served.small), await served.get(b"never seen")
     assert (hidden.status, await hidden.read()) == (absent.status, await absent.read()) == (404, await absent.read())
+
+
+async def test_a_second_request_needs_no_thread(served: Served, monkeypatch) -> None:
+    full = await served.get(served.small)
+    assert await full.read() == served.small
+    no_threads(monkeypatch)
+    again = await served.get(served.small)
+    assert await again.read() == served.small
+    part, head = await served.get(served.small, Range="bytes=5-9"), await served.get(served.small, method="HEAD")
+    assert (part.status, await part.read()) == (206, served.small[5:10])
+    same = await served.get(served.small, If_None_Match=full.headers["ETag"])
+    past = await served.get(served.small, Range="bytes=999999-")
+    other = await served.get(served.small, If_Match='"other"')
+    assert (head.status, same.status, past.status, other.status) == (200, 304, 416, 412)
+    for answer in (again, head):
+        assert {k: v for k, v in answer.headers.items() if k != "Date"} == {
+            k: v for k, v in full.headers.items() if k != "Date"
+        }
+
+
+def no_threads(monkeypatch) -> None:
+    def forbidden(*_):
+        raise AssertionError("a thread was asked")
+
+    monkeypatch.setattr(blobs, "_find", forbidden)
+
+
+async def test_what_is_known_is_forgotten_after_a_while(served: Served, monkeypatch) -> None:
+    monkeypatch.setattr(warm, "KEPT_S", -1)
+    await served.get(served.small)
+    no_threads(monkeypatch)
+    assert (await served.get(served.small)).status == 500  # the thread was asked
+
+
+async def test_a_file_of_a_drive_that_may_hang_is_always_left_to_a_thread(served: Served, monkeypatch) -> None:
+    def network_drive(*_):
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr("cas.reader.os.preadv", network_drive)
+    for _ in range(2):
+        assert await (await served.get(served.small)).read() == served.small
+    no_threads(monkeypatch)
+    assert (await served.get(served.small)).status == 500
+
+
+async def test_bytes_that_are_not_in_memory_any_more_are_read_by_a_thread(served: Served, monkeypatch) -> None:
+    await served.get(served.small)
+    monkeypatch.setattr("cas.reader.BlobReader.pread_at_once", lambda *_: None)
+    assert await (await served.get(served.small)).read() == served.small
+    assert await (await served.get(served.small, Range="bytes=1-2")).read() == served.small[1:3]
+
+
+@pytest.mark.parametrize("change", ["same size", "gone", "link"])
+async def test_a_known_file_that_changed_is_not_served(served: Served, change: str) -> None:
+    path = served.folder / "0.jpg"
+    assert (await served.get(served.small)).status == 200
+    path.unlink()
+    if change == "same size":
+        path.write_bytes(b"x" * len(served.small))
+    elif change == "link":
+        (served.folder.parent.parent / "outside").write_bytes(served.small)
+        path.symlink_to(served.folder.parent.parent / "outside")
+    answer = await served.get(served.small)
+    assert (answer.status, (await answer.json(content_type=None))["type"]) == (404, "/problems/changed")
+
+
+async def test_another_process_that_closes_a_door_closes_it_for_known_files(served: Served) -> None:
+    assert (await served.get(served.small)).status == 200
+    child = run_python(
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]);"
+        "c.execute('UPDATE medium SET sensitive = 1 WHERE image = ?', (sys.argv[2],)); c.commit()",
+        str(served.node.database.path), ContentId.of(served.small).hex,
+    )  # fmt: skip
+    assert await asyncio.to_thread(child.wait, 30) == 0
+    child.stdout.close()  # type: ignore[union-attr]
+    assert (await served.get(served.small)).status == 403
+
+
+async def test_what_only_staff_may_see_is_never_kept(served: Served, monkeypatch) -> None:
+    monkeypatch.setattr(blobs, "viewer_of", lambda _: STAFF)
+    answer = await served.get(b"secret")
+    assert (answer.status, answer.headers["Cache-Control"]) == (200, "private, no-store")
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    monkeypatch.undo()
+    assert (await served.get(b"secret")).status == 403
+
+
+async def test_several_ranges_get_the_whole_and_another_tag_too(served: Served) -> None:
+    for headers in ({"Range": "bytes=0-1,5-6"}, {"Range": "bytes=0-1", "If_Range": '"other"'}):
+        answer = await served.get(served.small, **headers)
+        assert (answer.status, await answer.read()) == (200, served.small)
+    tag = f'"sha256-{ContentId.of(served.small).hex}"'
+    assert (await served.get(served.small, Range="bytes=0-1", If_Range=tag)).status == 206
 
 
 async def test_a_damaged_index_is_our_fault_and_no_defect(served: Served, monkeypatch) -> None:
