@@ -1,27 +1,92 @@
 """Writes docs/reference-cli.md, docs/reference-licences.md and docs/reference-configuration.md from the code.
 
 A test compares: run ``python docs/make_references.py`` after changing a command, a setting or the licence table.
+What a setting means is taken from the comments of ``node.toml``, what it defaults to from ``node.config``.
 """
 
+import dataclasses
+import re
 import sys
 from pathlib import Path
+from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 
 import click
 
-ROOT = Path(__file__).parent.parent
+ROOT: Final = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
-from linkeddata.licences import TABLE
-from node.cli.main import COMMANDS, cli
+UNITS: Final = {
+    "_s": "seconds",
+    "_bytes": "bytes",
+    "_mib": "MiB (1,048,576 bytes)",
+    "_px": "pixels",
+    "_pixels": "pixels",
+}
+"""How the end of a key tells its unit."""
+SECTIONS: Final = (
+    ("node", "[node]", "NodeSection"),
+    ("server", "[server]", "ServerSection"),
+    ("federation", "[federation]", "FederationSection"),
+    ("images", "[images]", "ImagesSection"),
+    ("jobs", "[jobs]", "JobsSection"),
+    ("policy", "[policy]", "PolicySection"),
+    ("policy.rules", "[[policy.rules]]", "PolicyRule"),
+    ("sources.herbarium", "[sources.NAME]", "SourceSettings"),
+    ("sources.herbarium.files", "[[sources.NAME.files]]", "FileRule"),
+    ("sources.herbarium.rules", "[[sources.NAME.rules]]", "AccessRule"),
+    ("sensitive", "[[sensitive]]", "SensitiveTaxon"),
+)
+"""Where a table stands in node.toml, its heading in the page, its class in ``node.config``."""
+PLAIN: Final = {
+    "server.port": "The port it listens on.",
+    "policy.preset": "What researchers may ask of this node. `closed`: nothing. "
+    "`reading`: enrolled researchers may run this node's own reading pipelines on open and restricted images, "
+    "everything else waits for a person. "
+    "`open`: enrolled researchers may run every pipeline of this node, others wait for a person.",
+    "policy.rules": "Rules that are asked before the preset, in order; the first that fits decides. "
+    "See `[[policy.rules]]`.",
+    "policy.rules.decide": "What happens to a request that the rule fits.",
+    "policy.rules.requesters": "`enrolled`, `anyone`, or key ids. "
+    "Somebody who is not enrolled is held or refused, whatever a rule says.",
+    "policy.rules.access": "Classes of images that the rule covers; empty: all but private.",
+    "policy.rules.max_images": "Of a rule that accepts: at most so many images. "
+    "Of a rule that holds or refuses: more than so many.",
+    "policy.rules.granularity": "The finest that is given out: whether there is any, numbers, or rows.",
+    "policy.rules.publish": "Whether the rule also covers jobs that publish their results as annotations.",
+    "policy.rules.reason": "Shown to the requester, and in the readable policy.",
+    "sources.herbarium.access": "The class of all images of the source; empty: by licence.",
+    "sources.herbarium.key": "Columns that identify a row; empty: `occurrenceID`, "
+    "else `institutionCode` + `collectionCode` + `catalogNumber`.",
+    "sources.herbarium.identity": "How a file is recognised as the one that was taken in; "
+    "`size+mtime` is for network drives.",
+    "sources.herbarium.files": "Where the files of media rows lie; see `[[sources.NAME.files]]`.",
+    "sources.herbarium.rules": "Access by record; see `[[sources.NAME.rules]]`.",
+    "sources.herbarium.files.field": "What `match` is compared with: the address or path that the media row states, "
+    "or the catalogue number of its specimen.",
+    "sources.herbarium.files.match": "Regular expression, found anywhere in the field. "
+    "The first rule that leads to a file that is there decides.",
+    "sources.herbarium.files.path": "The file, below the folder of the archive; `{1}` is the first group of `match`.",
+    "sources.herbarium.rules.field": "The Darwin Core column of the row that `match` is compared with.",
+    "sources.herbarium.rules.match": "Regular expression, found anywhere in the field.",
+    "sources.herbarium.rules.access": "The class of the images of a row that fits; "
+    "of several classes the strictest counts.",
+    "sensitive.value": "The name whose places are protected.",
+    "sensitive.field": "The column in which the name stands.",
+}
+"""Meanings that need more words than the comments of node.toml have room for."""
+_HEAD: Final = re.compile(r"(?:# )?\[\[?([a-z.]+)\]\]?(?: +#.*)?\Z")
+_KEY: Final = re.compile(r"(?:# )?([a-z_]+) = (.*)\Z")
 
 
 def cli_reference() -> str:
     """Every command's help, as printed."""
+    from node.cli.main import COMMANDS, cli
+
     parts = ["# Commands\n\nGenerated from the program's own help.\n"]
 
     def add(command: click.Command, names: list[str], parent: click.Context | None) -> None:
         context = click.Context(command, info_name=names[-1], parent=parent, max_content_width=100, terminal_width=100)
-        command._help_option = None  # click keeps the option of whoever asked first
+        command._help_option = None  # noqa: SLF001 - click keeps the option of whoever asked first
         parts.append(f"## {' '.join(names)}\n\n```text\n{command.get_help(context).rstrip()}\n```\n")
         if isinstance(command, click.Group):
             for name in command.list_commands(context):
@@ -39,52 +104,136 @@ def cli_reference() -> str:
 
 def licence_reference() -> str:
     """The licence table."""
+    from linkeddata.licences import TABLE
+
     rows = "\n".join(
         f"| {label} | {base} | {only or 'as stated'} | {', '.join(f'`{text}`' for text in spellings)} |"
         for label, base, only, spellings in TABLE
     )
+    return f"""\
+# Licences
+
+A licence that this table knows makes the bytes of an image **open**.
+Anything else, and nothing at all, keeps them **restricted**:
+they never leave, jobs may run on them at the institution.
+The text as it was stated is always kept.
+A version that is not stated is not invented.
+Non-commercial (NC) and no-derivatives (ND) licences allow showing the unchanged image, so such images are open too.
+What may be done with them beyond looking, the licence says, and the record carries it.
+
+| licence | address | version | for example |
+|---|---|---|---|
+{rows}
+
+## How a statement is read
+
+- Addresses at creativecommons.org count with http, https or neither, with or without `www.`, `legalcode`,
+  `deed.en`, a country, a question mark behind them, or a slash at the end.
+- Small and large letters, blanks, hyphens and underscores do not count; names may be long or short.
+- A statement that names its licence twice gets the conditions of both:
+  `Attribution Non Commercial (CC-BY-NC) 4.0` is CC BY-NC 4.0.
+- One word that is not part of a licence's name, and the statement is for people to read: not recognised.
+  So `CC BY 4.0 except the labels`, `not under CC BY` or a name in front keep the image restricted.
+- `by`, `attribution` or `0` alone are not recognised, nor are two different versions.
+- Licences made for data or software (ODbL, OGL, MIT, GPL) are not in the table: they say nothing sure about images.
+  Rights statements in prose are not in it either.
+
+## When the table does not fit
+
+For a whole source, `[sources.NAME] licence` in node.toml states the licence of images that state none,
+and `access` sets the class itself.
+"""
+
+
+def meanings(text: str) -> dict[str, str]:
+    """What the comments of node.toml say about each key, by its full name."""
+    found: dict[str, str] = {}
+    section, above, last = "", [], ""
+    for line in text.splitlines():
+        head, key = _HEAD.match(line), _KEY.match(line)
+        if head:
+            section, above, last = head[1], [], ""
+        elif key:
+            _, _, behind = key[2].partition("  # ")
+            last = behind.strip() or " ".join(above) or last
+            found[f"{section}.{key[1]}"] = last[:1].upper() + last[1:]
+            above = []
+        elif line.startswith("#"):
+            above.append(re.sub(r"\s+", " ", line.removeprefix("#")).strip())
+        else:
+            above = []
+    return {**found, **PLAIN}
+
+
+def default_text(item: "dataclasses.Field[Any]") -> str:
+    """The default as it would be written in the file."""
+    if item.default is dataclasses.MISSING:
+        return "must be given"
+    value: Any = item.default
+    if value is None:
+        return "no limit"
+    if isinstance(value, tuple):
+        return "`[" + ", ".join(f'"{each}"' for each in value) + "]`"
     return (
-        "# Licences\n\n"
-        "A licence that this table knows makes the bytes of an image **open**; anything else, and nothing at all,\n"
-        "keeps them **restricted**: they never leave, jobs may run on them at the institution.\n"
-        "The text as it was stated is always kept. A version that is not stated is not invented.\n"
-        "Non-commercial (NC) and no-derivatives (ND) licences allow showing the unchanged image, so such images are\n"
-        "open too; what may be done with them beyond looking, the licence says, and the record carries it.\n\n"
-        "| licence | address | version | for example |\n|---|---|---|---|\n" + rows + "\n\n"
-        "## How a statement is read\n\n"
-        "- Addresses at creativecommons.org count with http, https or neither, with or without `www.`, `legalcode`,\n"
-        "  `deed.en`, a country, a question mark behind them, or a slash at the end.\n"
-        "- Small and large letters, blanks, hyphens and underscores do not count; names may be long or short.\n"
-        "- A statement that names its licence twice gets the conditions of both:\n"
-        "  `Attribution Non Commercial (CC-BY-NC) 4.0` is CC BY-NC 4.0.\n"
-        "- One word that is not part of a licence's name, and the statement is for people to read: not recognised.\n"
-        "  So `CC BY 4.0 except the labels`, `not under CC BY` or a name in front keep the image restricted.\n"
-        "- `by`, `attribution` or `0` alone are not recognised, nor are two different versions.\n"
-        "- Licences made for data or software (ODbL, OGL, MIT, GPL) are not in the table: they say nothing sure about\n"
-        "  images. Rights statements in prose are not in it either.\n\n"
-        "## When the table does not fit\n\n"
-        "For a whole source, `[sources.X] licence` in node.toml states the licence of images that state none, and\n"
-        "`access` sets the class itself.\n"
+        f"`{str(value).lower() if isinstance(value, bool) else value}`"
+        if not isinstance(value, str)
+        else f'`"{value}"`'
     )
+
+
+def form_text(name: str, hint: Any) -> str:
+    """The unit of a key, or what may stand there."""
+    for ending, unit in UNITS.items():
+        if name.endswith(ending):
+            return unit
+    if get_origin(hint) is Literal:
+        return ", ".join(f"`{value}`" if value else "empty" for value in get_args(hint))
+    if get_origin(hint) is tuple:
+        inner = get_args(hint)[0]
+        if dataclasses.is_dataclass(inner):
+            return "tables"
+        return f"list of {form_text('', inner)}" if get_origin(inner) is Literal else "list of texts"
+    if hint is bool:
+        return "`true` or `false`"
+    return "text" if hint is str else "number"
 
 
 def configuration_reference() -> str:
-    """node.toml, which is the reference, as a page."""
+    """Every key of node.toml, and the file itself."""
+    from node import config
+
     text = (ROOT / "node.toml").read_text("utf-8")
-    return (
-        "# Settings: node.toml\n\n"
-        "The file at the top of the repository is the reference: every key with its unit and default.\n"
-        "An unknown key is an error that names the nearest known one.\n\n```toml\n" + text + "```\n\n"
-        "`max_images` in a rule that accepts means *at most so many*; in a rule that holds or refuses it means *more than*.\n"
-    )
+    said = meanings(text)
+    parts = [
+        """\
+# Settings: node.toml
+
+`vasculum init` writes a file of this kind; `vasculum doctor` checks it.
+An unknown key is an error that names the nearest known one.
+Times end in `_s` (seconds), sizes in `_bytes`, `_mib` or `_px` (pixels).
+Paths are relative to the folder of the file.
+A server reads its settings when it starts.
+"""
+    ]
+    for place, heading, kind_name in SECTIONS:
+        kind = getattr(config, kind_name)
+        hints = get_type_hints(kind)
+        parts.append(f"## {heading}\n\n| key | unit or form | default | meaning |\n|---|---|---|---|")
+        for item in dataclasses.fields(kind):
+            meaning = said[f"{place}.{item.name}"].rstrip(".") + "."
+            form = form_text(item.name, hints[item.name])
+            parts.append(f"| `{item.name}` | {form} | {default_text(item)} | {meaning} |")
+        parts.append("")
+    parts.append(f"## The whole file, with every default\n\n```toml\n{text}```\n")
+    return "\n".join(parts)
 
 
-PAGES = {
+PAGES: Final = {
     "reference-cli.md": cli_reference,
     "reference-licences.md": licence_reference,
     "reference-configuration.md": configuration_reference,
 }
 
 if __name__ == "__main__":
-    for name, make in PAGES.items():
-        (ROOT / "docs" / name).write_text(make(), "utf-8")
+    for page, make in PAGES.items():
+        (ROOT / "docs" / page).write_text(make(), "utf-8")

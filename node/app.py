@@ -10,7 +10,7 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
-from datetime import datetime, timedelta
+from datetime import datetime
 from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
@@ -26,7 +26,7 @@ from node.folder import NodeFolder
 from node.services.descriptor import DescriptorService
 from node.services.job_rules import OfferedPipeline
 from node.services.jobs import JobService
-from node.services.registry_ping import registry_ping
+from node.services.registry_ping import Heartbeat, registry_ping
 from node.storage.journal import SqliteJournal
 from node.storage.people import forget_nonces
 from node.web import blobs, descriptor_api, job_pages, jobs_api, listing_api, pages, records_api, session
@@ -43,9 +43,10 @@ from runners.workers import OpenImage, WorkerSettings
 JOBS_TICK_S: Final = 2
 """How soon a decision made on the command line is acted upon."""
 NONCES_TICK_S: Final = 300
-PING_TICK_S: Final = 900
-"""Heartbeat to registries (security reference, section 3: 15 minutes with jitter)."""
+PING_TICK_S: Final = 2
+"""How often the heartbeat looks whether a registry is due (``node.services.registry_ping`` says when)."""
 MAX_TARGET_CHARS: Final = 8000
+HEARTBEAT: Final = web.AppKey("heartbeat", Heartbeat)
 log = logging.getLogger("vasculum")
 
 
@@ -72,6 +73,7 @@ def build_application(
     engine, jobs = _build_jobs(folder, catalogue, clock, boot or secrets.token_hex(8))
     app[ENGINE] = engine
     app[JOBS] = jobs
+    app[HEARTBEAT] = Heartbeat(settings.federation.registries)
     app[descriptor_api.DESCRIPTOR] = DescriptorService(
         database=folder.database, settings=settings, identity=folder.key, offers=lambda: _offers(engine), clock=clock
     )
@@ -147,10 +149,7 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
     scheduler.add_job(_tick(app, _poll_jobs), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _forget_nonces), "interval", seconds=NONCES_TICK_S)
     if app[SETTINGS].federation.registries:
-        first = app[CLOCK]() + timedelta(seconds=1)
-        scheduler.add_job(
-            _tick(app, ping_registries), "interval", seconds=PING_TICK_S, jitter=PING_TICK_S // 5, next_run_time=first
-        )
+        scheduler.add_job(_tick(app, ping_registries), "interval", seconds=PING_TICK_S)
     scheduler.start()
     await app[JOBS].poll()
     yield
@@ -177,10 +176,14 @@ async def _forget_nonces(app: web.Application) -> None:
 
 
 async def ping_registries(app: web.Application) -> None:
-    """Tells every registry that this node is there; each then pulls the descriptor itself."""
-    settings = app[SETTINGS]
+    """Tells every registry that is due that this node is there; each then pulls the descriptor itself."""
+    heartbeat, clock = app[HEARTBEAT], app[CLOCK]
+    due = heartbeat.due(clock())
+    if not due:
+        return
     async with HttpTransport() as transport:
-        await registry_ping(transport, origin=settings.origin, registries=settings.federation.registries)
+        outcomes = await registry_ping(transport, origin=app[SETTINGS].origin, registries=due)
+    heartbeat.after(outcomes, now=clock(), jitter=secrets.randbelow(1000) / 1000)
 
 
 @web.middleware
@@ -217,4 +220,4 @@ async def _html_jobs_middleware(request: web.Request, handler: Handler) -> web.S
     return await handler(request)
 
 
-__all__ = ["build_application", "ping_registries"]
+__all__ = ["HEARTBEAT", "build_application", "ping_registries"]

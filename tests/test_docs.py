@@ -1,17 +1,19 @@
 """The documentation is checked: references equal the code, commands and links exist, the tutorial runs."""
 
+import dataclasses
 import importlib.util
 import re
 import shlex
-import shutil
 import tomllib
 from pathlib import Path
 
 import click
 import pytest
-from conftest import ROOT, jpeg, rows_of, write_archive
+from conftest import ROOT
 
+from node import config
 from node.cli.main import cli, run
+from node.demo import collections
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -31,6 +33,48 @@ def test_the_generated_references_equal_the_code() -> None:
         assert (DOCS / name).read_text("utf-8") == make(), f"run: python docs/make_references.py ({name})"
 
 
+CONFIGURATION = (
+    ("[node]", config.NodeSection),
+    ("[server]", config.ServerSection),
+    ("[federation]", config.FederationSection),
+    ("[images]", config.ImagesSection),
+    ("[jobs]", config.JobsSection),
+    ("[policy]", config.PolicySection),
+    ("[[policy.rules]]", config.PolicyRule),
+    ("[sources.NAME]", config.SourceSettings),
+    ("[[sources.NAME.files]]", config.FileRule),
+    ("[[sources.NAME.rules]]", config.AccessRule),
+    ("[[sensitive]]", config.SensitiveTaxon),
+)
+
+
+def test_the_settings_page_names_every_key_with_its_default() -> None:
+    text = (DOCS / "reference-configuration.md").read_text("utf-8")
+    pages = dict(re.findall(r"^## (\[[^\n]+\])\n(.*?)(?=^## )", text, re.MULTILINE | re.DOTALL))
+    assert set(pages) == {heading for heading, _ in CONFIGURATION}
+    classes = {item for item in vars(config).values() if isinstance(item, type) and dataclasses.is_dataclass(item)}
+    assert classes - {config.Settings} == {kind for _, kind in CONFIGURATION}, "a table of settings has no section"
+    for heading, kind in CONFIGURATION:
+        rows = {
+            name: (default, meaning)
+            for name, default, meaning in re.findall(
+                r"^\| `(\w+)` \| [^|]+ \| ([^|]+) \| ([^|]+) \|$", pages[heading], re.MULTILINE
+            )
+        }
+        assert set(rows) == {item.name for item in dataclasses.fields(kind)}, heading
+        for item in dataclasses.fields(kind):
+            default, meaning = rows[item.name]
+            assert len(meaning) > 8, f"{heading} {item.name} is not explained"
+            if item.default is dataclasses.MISSING:
+                assert default == "must be given"
+            elif item.default is None:
+                assert default == "no limit"
+            else:
+                written = tomllib.loads("x = " + default.strip("`"))["x"]
+                known = list(item.default) if isinstance(item.default, tuple) else item.default
+                assert (written, type(written)) == (known, type(known)), f"{heading} {item.name}"
+
+
 def test_every_link_leads_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#\s]+)", page.read_text("utf-8")):
@@ -38,51 +82,100 @@ def test_every_link_leads_somewhere() -> None:
                 assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
-def commands() -> list[tuple[str, list[str]]]:
+def test_every_module_and_file_that_is_named_exists() -> None:
+    named = 0
+    for page in PAGES:
+        for path in re.findall(
+            r"`((?:cas|linkeddata|federation|runners|node|tests|docs)/[\w./-]+\.\w+)`", page.read_text("utf-8")
+        ):
+            assert (ROOT / path).is_file(), f"{page.name}: {path}"
+            named += 1
+    assert named > 40
+
+
+def shown_lines(text: str) -> list[str]:
+    """The commands in the console blocks of a page; what they print stands in lines without the dollar."""
+    blocks = re.findall(r"```console\n(.*?)```", text, re.DOTALL)
+    return [line[2:] for block in blocks for line in block.splitlines() if line.startswith("$ ")]
+
+
+def commands() -> list[tuple[str, str]]:
+    """Page and command, from console blocks and from running text that shows a whole command."""
     found = []
     for page in PAGES:
-        for block in re.findall(r"```console\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
-            for line in block.splitlines():
-                if line.startswith("$ vasculum "):
-                    found.append((page.name, shlex.split(line[2:])[1:]))
+        text = page.read_text("utf-8")
+        if page.name == "reference-cli.md":
+            continue  # generated from the commands themselves
+        found += [(page.name, line) for line in shown_lines(text) if line.startswith("vasculum ")]
+        prose = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+        found += [(page.name, line) for line in re.findall(r"`(vasculum [^`]+)`", prose)]
     return found
+
+
+def parse(line: str) -> tuple[click.Command, list[str]]:
+    """The command of a line and what is left for it; click says when there is none of this name."""
+    words = shlex.split(line)[1:]
+    context = click.Context(cli, info_name="vasculum")
+    command: click.Command = cli
+    while isinstance(command, click.Group) and words:
+        name = words.pop(0)
+        inner = command.get_command(context, name)
+        assert inner is not None, f"there is no command {name}: {line}"
+        command, context = inner, click.Context(inner, info_name=name, parent=context)
+    return command, words
 
 
 def test_every_shown_command_exists_with_these_options() -> None:
     shown = commands()
-    assert len(shown) > 15
-    for page, words in shown:
-        context = click.Context(cli, info_name="vasculum")
-        command: click.Command = cli
-        while isinstance(command, click.Group):
-            name = words.pop(0)
-            inner = command.get_command(context, name)
-            assert inner is not None, f"{page}: there is no command {name}"
-            command = inner
-        known = {option for parameter in command.params for option in getattr(parameter, "opts", [])}
-        for word in words:
-            if word.startswith("-") and len(word) > 1:
-                assert word in known, f"{page}: {command.name} has no option {word}"
+    assert len(shown) > 25
+    for page, line in shown:
+        command, words = parse(line)
+        try:
+            command.make_parser(click.Context(command)).parse_args(words)
+        except click.UsageError as error:
+            pytest.fail(f"{page}: {line}: {error.format_message()}")
+    for path in PAGES:
+        for line in shown_lines(path.read_text("utf-8")):
+            if line.startswith("vasculum ") and not isinstance(parse(line)[0], click.Group):
+                command, words = parse(line)
+                _, left, _ = command.make_parser(click.Context(command)).parse_args(list(words))
+                assert not left, f"{path.name}: {line}: too many words"
+
+
+def test_twin_a_wrong_option_or_command_is_noticed() -> None:
+    command, words = parse("vasculum ingest hortus --dryrun")
+    with pytest.raises(click.NoSuchOption):
+        command.make_parser(click.Context(command)).parse_args(words)
+    with pytest.raises(AssertionError, match="no command ingst"):
+        parse("vasculum ingst hortus")
 
 
 def test_the_tutorial_for_institutions_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_archive(tmp_path / "export", rows_of(3), images=jpeg)
+    """Every command of the page, in its order, on two drawn herbarium sheets."""
+    hortus = next(item for item in collections.institutions() if item.folder == "hortus")
+    tiny = dataclasses.replace(hortus, folder="export", sheets=hortus.sheets[:2])
+    monkeypatch.setattr(collections, "institutions", lambda: (tiny,))
+    assert collections.write_collections(tmp_path, tmp_path / "truth" / "truth.json", seed=1) == 2
     monkeypatch.chdir(tmp_path)
-    text = (DOCS / "tutorial-institution.md").read_text("utf-8")
-    ran = 0
-    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
-        for line in block.splitlines():
-            words = shlex.split(line.removeprefix("$ "))[1:]
-            if words[0] == "serve":
-                continue  # runs until it is stopped; the demo tests serve
-            code = run(words)
-            said = capsys.readouterr()
-            assert code == 0, f"{line}: {said.out}{said.err}"
-            ran += 1
-    assert ran >= 10
-    shutil.rmtree(tmp_path / "hortus")
+    said: dict[str, str] = {}
+    for line in shown_lines((DOCS / "tutorial-institution.md").read_text("utf-8")):
+        words = shlex.split(line)[1:]
+        if words[0] == "serve":
+            continue  # runs until it is stopped; the demo tests serve
+        code = run(words)
+        printed = capsys.readouterr()
+        assert code == 0, f"{line}: {printed.out}{printed.err}"
+        said[" ".join(words[:1] + [word for word in words if word == "--dry-run"])] = printed.out
+    assert {"init", "ingest --dry-run", "ingest", "doctor", "findings", "backup", "restore", "reindex"} <= set(said)
+    assert "Recovery key" in said["init"]
+    assert "nothing is changed" in said["ingest --dry-run"]
+    assert "2 new" in said["ingest --dry-run"]
+    assert "2 images" in said["ingest"]
+    assert "nothing is wrong" in said["doctor"]
+    assert "2 specimens indexed" in said["reindex"]
+    assert (tmp_path / "hortus-again" / "node.toml").is_file()
 
 
 def test_every_endpoint_is_documented() -> None:
@@ -98,32 +191,54 @@ def test_every_endpoint_is_documented() -> None:
             )
 
 
+IMPORTED_AS = {
+    "pillow": "PIL",
+    "opencv-python-headless": "cv2",
+    "zxing-cpp": "zxingcpp",
+}
+"""Where the name to import is not the name of the package with underscores."""
+
+
+def imports(path: Path, module: str) -> bool:
+    """Whether a file imports a library, at its top or where it is used."""
+    return re.search(rf"^\s*(import|from) {re.escape(module)}\b", path.read_text("utf-8"), re.MULTILINE) is not None
+
+
+def requirement_name(requirement: str) -> str:
+    return re.split(r"[<>=!~\[; ]", requirement)[0].lower()
+
+
 def test_the_list_of_dependencies_equals_pyproject_and_each_is_used_and_tested() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-    text = (DOCS / "dependencies.md").read_text("utf-8")
+    plain, _, extra = (DOCS / "dependencies.md").read_text("utf-8").partition("## Extras")
+    rows = re.findall(r"^\| ([a-z0-9-]+) \| ([^|]+) \| `([^|`]+)` \| `([^|`]+)` \|$", plain, re.MULTILINE)
+    assert [row[0] for row in rows] == sorted(requirement_name(item) for item in project["dependencies"])
+    for package, why, place, test in rows:
+        assert len(why) > 5
+        assert place.split("/")[0] in ("cas", "linkeddata", "federation", "runners", "node"), place
+        assert imports(ROOT / place, IMPORTED_AS.get(package, package.replace("-", "_"))), f"{place}: {package}"
+        assert (ROOT / test).is_file(), test
+    found = re.findall(r"^\| (\w+) \| ([a-z0-9-]+) \|(.*)\|$", extra, re.MULTILINE)
+    wanted = [
+        (name, requirement_name(item))
+        for name, items in project["optional-dependencies"].items()
+        for item in items
+        if name != "dev"
+    ]
+    assert sorted((name, package) for name, package, _ in found if package != "package") == sorted(wanted)
+    for requirement in project["optional-dependencies"]["dev"]:
+        assert f"`{requirement_name(requirement)}`" in extra, requirement
 
-    def name(requirement: str) -> str:
-        return re.split(r"[<>=!~\[; ]", requirement)[0].lower()
 
-    rows = dict(re.findall(r"^\| ([a-z0-9-]+) \| (.+) \|$", text, re.MULTILINE))
-    wanted = {name(item) for item in project["dependencies"]}
-    assert {row for row in rows if row not in ("package", "extra", "cpu", "gpu", "ipfs", "train", "dev")} == wanted
-    imports = {
-        "apscheduler": "apscheduler", "pillow": "PIL", "pyld": "pyld", "opencv-python-headless": "cv2", "sqlite-utils": "sqlite_utils",
-        "zxing-cpp": "zxingcpp", "http-message-signatures": "http_message_signatures",
-    }  # fmt: skip
-    for package in wanted:
-        why, place, test = (cell.strip() for cell in rows[package].split("|"))
-        assert why
-        source = (ROOT / place.strip("`")).read_text("utf-8")
-        assert re.search(
-            rf"^\s*(import|from) {imports.get(package, package.replace('-', '_'))}\b", source, re.MULTILINE
-        ), package
-        assert (ROOT / test.strip("`")).is_file(), test
-    for extra, requirements in project["optional-dependencies"].items():
-        assert f"| {extra} |" in text
-        for requirement in requirements:
-            assert name(requirement) in text, requirement
+def test_extras_are_used_where_the_page_says_and_torch_nowhere() -> None:
+    modules = [
+        path for name in ("cas", "linkeddata", "federation", "runners", "node") for path in (ROOT / name).rglob("*.py")
+    ]
+    assert imports(ROOT / "node" / "kubo.py", "ipfshttpclient")
+    assert imports(ROOT / "runners" / "pipelines" / "label_text.py", "rapidocr")  # which runs on onnxruntime
+    users = [path for path in modules if imports(path, "torch")]
+    says_none = "no call site yet" in (DOCS / "dependencies.md").read_text("utf-8")
+    assert says_none == (not users), "docs/dependencies.md must say where torch is used, or that it is not"
 
 
 def test_the_readme_names_the_two_commands_and_shows_their_output() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 from aiohttp import web
 
-from node.app import build_application
+from node.app import HEARTBEAT, build_application
 from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError
 from node.folder import FolderBusy, NodeFolder, open_folder, serve_lock
@@ -52,6 +52,7 @@ async def _serve(folder: NodeFolder) -> None:
     try:
         site = web.TCPSite(runner, settings.server.host, settings.server.port, reuse_address=True)
         await site.start()
+        app[HEARTBEAT].begin()
         click.echo(f"{settings.node.name}: serving {settings.origin} on {settings.server.host}:{settings.server.port}")
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()

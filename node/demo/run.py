@@ -204,14 +204,22 @@ class Demo:
 
     async def _wait_for_registry(self) -> None:
         deadline = time.monotonic() + READY_TIMEOUT_S
+        said = ""
         while time.monotonic() < deadline:
-            with contextlib.suppress(DemoFailed, ValueError):
+            try:
                 listing = json.loads(await self._command("nodes", "--registry", self._registry, "--json"))
-                found = listing["nodes"] if isinstance(listing, dict) else listing
-                if len(found) >= len(self._nodes):
+                if len(listing["nodes"]) >= len(self._nodes):
                     return
+                said = f"{len(listing['nodes'])} listed; {'; '.join(listing['problems'])}"
+            except DemoFailed as error:
+                said = str(error)
             await asyncio.sleep(0.5)
-        raise DemoFailed("the registry did not list all nodes in time")
+        raise DemoFailed(f"the registry did not list all nodes in time: {said}\n{self._last_words()}")
+
+    def _last_words(self) -> str:
+        """The ends of what registry and nodes logged."""
+        logs = sorted(self._root.glob("*.log"))
+        return "\n".join(f"{path.name}: {path.read_text('utf-8', 'replace')[-600:]}" for path in logs)
 
     async def _ask(self, key: Path) -> dict[str, Any]:
         question = self.truth.question if self.truth else ""

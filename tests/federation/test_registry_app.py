@@ -2,6 +2,7 @@
 
 import json
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import aiohttp
@@ -14,7 +15,7 @@ from federation.http_transport import HttpTransport
 from federation.identity import SigningKey
 from federation.registry import after_failure, health, is_due, matches_summary, parse_node_list
 from node.registry_app import REGISTRY, RegistryConfigError, RegistrySettings, build_registry, load_registry_settings
-from node.services.registry_ping import registry_ping
+from node.services.registry_ping import PING_EVERY, Heartbeat, PingOutcome, registry_ping
 
 
 @pytest.fixture
@@ -185,3 +186,30 @@ async def test_a_registry_that_is_down_is_an_outcome(world) -> None:
     assert [item.listed for item in outcomes] == [False]
     assert json.dumps(outcomes[0].detail)
     assert aiohttp.__version__
+
+
+def test_a_ping_that_was_not_followed_by_a_listing_is_tried_again_soon() -> None:
+    now = Clock()()
+    heartbeat = Heartbeat(["https://a.example.org", "https://b.example.org"])
+    assert heartbeat.due(now) == [], "the node does not listen yet"
+    heartbeat.begin()
+    assert heartbeat.due(now) == ["https://a.example.org", "https://b.example.org"]
+    good = PingOutcome(registry="https://a.example.org", listed=True, detail="fresh")
+    poor = PingOutcome(registry="https://b.example.org", listed=False, detail="cannot connect")
+    heartbeat.after([good, poor], now=now)
+    assert heartbeat.due(now + timedelta(seconds=4)) == []
+    asked, at = [], now
+    for _ in range(12):
+        while heartbeat.due(at) != ["https://b.example.org"]:
+            at += timedelta(seconds=1)
+            if heartbeat.due(at) == ["https://a.example.org", "https://b.example.org"]:
+                break
+            if heartbeat.due(at) == ["https://a.example.org"]:
+                heartbeat.after([good], now=at)
+        asked.append(at)
+        heartbeat.after([poor], now=at)
+    pauses = [later - earlier for earlier, later in pairwise([now, *asked])]
+    assert pauses[:4] == [timedelta(seconds=5 * 2**turn) for turn in range(4)]
+    assert max(pauses) == PING_EVERY
+    heartbeat.after([PingOutcome(registry="https://b.example.org", listed=True, detail="fresh")], now=at)
+    assert "https://b.example.org" not in heartbeat.due(at + PING_EVERY - timedelta(seconds=1))
