@@ -20,21 +20,10 @@ from typing import Final, Literal, Self
 
 from cas.errors import StoreFailed
 from cas.ids import ContentId
+from cas.migrate import migrate
 
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS blob (sha BLOB PRIMARY KEY, size INTEGER NOT NULL, verified TEXT NOT NULL)
-  STRICT, WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS location (
-  volume TEXT NOT NULL, path TEXT NOT NULL, sha BLOB NOT NULL,
-  size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ino INTEGER NOT NULL, dev INTEGER NOT NULL,
-  PRIMARY KEY (volume, path)) STRICT, WITHOUT ROWID;
-CREATE INDEX IF NOT EXISTS location_sha ON location (sha);
-CREATE TABLE IF NOT EXISTS volume (name TEXT PRIMARY KEY, root TEXT NOT NULL, identity TEXT NOT NULL)
-  STRICT, WITHOUT ROWID;
-"""
 OWNED: Final = ""
 """Volume name of owned blobs; their path is derived from the hash."""
-_SCHEMA_NUMBER: Final = 1
 _BUSY_S: Final = 30
 """How long a writer waits for another process."""
 
@@ -86,12 +75,7 @@ class BlobIndex:
         try:
             conn.execute("PRAGMA journal_mode=WAL")
             conn.execute("PRAGMA synchronous=FULL")
-            number = conn.execute("PRAGMA user_version").fetchone()[0]
-            if number > _SCHEMA_NUMBER:
-                raise StoreFailed(f"{path} is from a newer version of the program")
-            if number < _SCHEMA_NUMBER:
-                conn.executescript(_SCHEMA)
-                conn.execute(f"PRAGMA user_version={_SCHEMA_NUMBER}")
+            migrate(conn, path)
         except BaseException as error:
             conn.close()
             if isinstance(error, sqlite3.Error):
@@ -172,8 +156,12 @@ class BlobIndex:
                 [(item.sha, item.size, verified) for item in found],
             )
             conn.executemany(
-                "INSERT OR REPLACE INTO location VALUES (?, ?, ?, ?, ?, ?, ?)",
-                [(item.volume, item.path, item.sha, item.size, item.mtime_ns, item.ino, item.dev) for item in found],
+                """INSERT OR REPLACE INTO location (volume, path, sha, size, mtime_ns, ino, dev, checked)
+                   VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+                [
+                    (item.volume, item.path, item.sha, item.size, item.mtime_ns, item.ino, item.dev, verified)
+                    for item in found
+                ],
             )
             conn.executemany(
                 "DELETE FROM blob WHERE sha = ?1 AND NOT EXISTS (SELECT 1 FROM location WHERE sha = ?1)",

@@ -1,0 +1,8 @@
+-- Which bytes are here, and where.
+CREATE TABLE blob (sha BLOB PRIMARY KEY, size INTEGER NOT NULL, verified TEXT NOT NULL) STRICT, WITHOUT ROWID;
+CREATE TABLE location (
+  volume TEXT NOT NULL, path TEXT NOT NULL, sha BLOB NOT NULL,
+  size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ino INTEGER NOT NULL, dev INTEGER NOT NULL,
+  PRIMARY KEY (volume, path)) STRICT, WITHOUT ROWID;
+CREATE INDEX location_sha ON location (sha);
+CREATE TABLE volume (name TEXT PRIMARY KEY, root TEXT NOT NULL, identity TEXT NOT NULL) STRICT, WITHOUT ROWID;
