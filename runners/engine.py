@@ -32,6 +32,9 @@ IDLE_S: Final = 2.0
 """How often an idle slot looks for work that nobody announced (queued by another process)."""
 RESTART_PAUSE_S: Final = 1.0
 RESTART_PAUSE_MAX_S: Final = 60.0
+RETRY_PAUSE_S: Final = 30.0
+"""Before a pipeline that could not start at all is tried again: a busy machine, memory that was short."""
+RETRY_PAUSE_MAX_S: Final = 1800.0
 log = logging.getLogger("vasculum.engine")
 
 
@@ -111,9 +114,7 @@ class Engine:
         try:
             async with asyncio.TaskGroup() as group:
                 for entry in self._catalogue.entries:
-                    if entry.name in self._offers:
-                        for number in range(self._settings.workers):
-                            group.create_task(self._slot(entry, number), name=f"slot-{entry.name}-{number}")
+                    group.create_task(self._keep_running(entry, group), name=f"pipeline-{entry.name}")
                 group.create_task(self._reclaim(), name="reclaim")
         finally:
             await self.aclose()
@@ -123,15 +124,33 @@ class Engine:
         await asyncio.gather(*(worker.stop() for worker in list(self._workers)))
         self._workers.clear()
 
+    async def _keep_running(self, entry: Entry, group: asyncio.TaskGroup) -> None:
+        """Works on a pipeline's units; one that could not start is tried again, ever more rarely, until it can."""
+        pause_s = RETRY_PAUSE_S
+        while entry.name not in self._offers:
+            await asyncio.sleep(pause_s)
+            pause_s = min(2 * pause_s, RETRY_PAUSE_MAX_S)
+            try:
+                await self._start_entry(entry)
+            except Exception:
+                log.exception("pipeline %s could not be started; it is tried again in %g s", entry.name, pause_s)
+        for number in range(self._settings.workers):
+            group.create_task(self._slot(entry, number), name=f"slot-{entry.name}-{number}")
+
     async def _start_entry(self, entry: Entry) -> None:
+        worker: Worker | None = None
         try:
             manifest = await asyncio.to_thread(lambda: make_pipeline_manifest(entry))
             worker = self._new_worker(entry, manifest)
             ready = await worker.start()
-        except (PipelineUnavailable, WorkerDied) as error:
+        except (PipelineUnavailable, WorkerDied, OSError) as error:
             self._problems[entry.name] = str(error)
             log.error("pipeline %s cannot run: %s", entry.name, error)  # noqa: TRY400 - the reason is the message
+            if worker is not None:
+                await worker.stop()
+                self._workers.discard(worker)
             return
+        self._problems.pop(entry.name, None)
         report = ConformanceReport(
             pipeline=manifest.digest,
             environment=ready.environment.digest,

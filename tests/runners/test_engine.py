@@ -21,10 +21,10 @@ from linkeddata.pipeline import WorkUnit
 from runners.catalogue import Catalogue
 from runners.decode import Limits
 from runners.engine import Engine, EngineHooks, EngineSettings
-from runners.errors import PipelineUnavailable
+from runners.errors import PipelineUnavailable, WorkerDied
 from runners.journal import MemoryJournal
 from runners.sandbox import report_isolation
-from runners.workers import WorkerSettings
+from runners.workers import Worker, WorkerSettings
 
 
 def plain(level: int) -> bytes:
@@ -359,6 +359,34 @@ async def test_a_pipeline_that_cannot_run_is_a_problem_not_a_crash(store: BlobSt
     async with bench(store, "Unavailable", "Nonconforming") as made:
         assert made.engine.problems == {"unavailable": "its model is missing"}
         assert [offer.conformance.verdict for offer in made.engine.offers] == ["fail"]
+
+
+async def test_a_pipeline_that_could_not_start_is_tried_again(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("runners.engine.RETRY_PAUSE_S", 0.01)
+    start, failures = Worker.start, [OSError(11, "busy"), WorkerDied("killed: the machine was out of memory")]
+
+    async def failing_start(self: Worker) -> object:
+        if failures:
+            raise failures.pop()
+        return await start(self)
+
+    monkeypatch.setattr(Worker, "start", failing_start)
+    made = Bench(store, Catalogue.of((), extra=(entry("Plain"),)))
+    await made.engine.start()
+    assert made.engine.problems == {"plain": "killed: the machine was out of memory"}
+    made.task = asyncio.create_task(made.engine.run())
+    try:
+        while not made.engine.offers:
+            await asyncio.sleep(0)
+            assert not made.task.done()
+        await made.work([plain(10)])
+        await made.wait(1)
+        assert made.engine.problems == {}
+        assert len(made.engine._workers) == 1, "the worker that failed is not kept"
+    finally:
+        await made.stop()
 
 
 async def test_no_worker_outlives_its_engine(store: BlobStore) -> None:
