@@ -21,6 +21,7 @@ from cas.store import BlobStore
 from linkeddata.times import parse_time
 from node.config import ConfigError, Settings, load_settings
 from node.guard import FlatNameError, check_flat_names
+from node.services.ingest_rules import RULES_PREFIX, outdated_sources
 from node.setup import check_origin
 from node.storage.db import connect, migrations, schema_version
 from runners.sandbox import report_isolation
@@ -186,6 +187,16 @@ def _sources(settings: Settings) -> Iterator[Finding]:
                 about=f"source {name}",
                 text="images without a stated licence are restricted: they never leave",
             )
+    digests = {row[0]: row[1] for row in _ask(settings, "SELECT key, value FROM meta")}
+    sources = [row[0] for row in _ask(settings, "SELECT DISTINCT source FROM source_row ORDER BY source")]
+    published = {name: digests.get(RULES_PREFIX + name) for name in sources}
+    for name in outdated_sources(published, settings, version=importlib.metadata.version("vasculum")):
+        yield Finding(
+            level="warning",
+            about=f"source {name}",
+            text="settings that decide what is public (licence, access, sensitive taxa, limits) have changed, or an "
+            "ingest stopped: what is published still follows the old ones until `vasculum ingest` runs again",
+        )
     rows = _ask(settings, "SELECT code, count(*) FROM finding GROUP BY code ORDER BY 2 DESC LIMIT 5")
     for code, count in rows:
         yield Finding(

@@ -31,7 +31,7 @@ from linkeddata.ingest_plan import IngestPlan, KnownRow, make_plan
 from linkeddata.source import SourceMedia, SourceRow
 from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
-from node.services.ingest_rules import rules_digest
+from node.services.ingest_rules import RULES_PREFIX, rules_digest
 from node.services.intake_bytes import ByteIntake, Fetch, MediumBytes, known_bytes, same_images
 from node.services.intake_source import Intake
 from node.services.publish_medium import RowContext, withdraw_medium
@@ -213,7 +213,7 @@ class Ingest:
     # ------------------------------------------------------------------ steps
     @property
     def _rules_key(self) -> str:
-        return f"ingest_rules:{self._intake.source}"
+        return RULES_PREFIX + self._intake.source
 
     def _last_rules(self, conn: sqlite3.Connection) -> str:
         """The digest of the settings that everything of this source was published under; empty when mixed."""

@@ -90,3 +90,22 @@ def _ruled(row: SourceRow, source: SourceSettings) -> AccessClass | None:
         )
     ]
     return strictest(found) if found else None
+
+
+RULES_PREFIX: Final = "ingest_rules:"
+"""In ``meta``: the digest under which everything of a source was published."""
+
+
+def outdated_sources(published: Mapping[str, str | None], settings: Settings, *, version: str) -> list[str]:
+    """Sources whose records still follow other settings than those of ``node.toml``; they need another ingest.
+
+    Args:
+        published: source -> the digest that its records follow; None when they are mixed (an ingest that stopped).
+        settings: of the node, as they are now.
+        version: of this program.
+    """
+    return [
+        name
+        for name, digest in published.items()
+        if digest != rules_digest(settings, settings.sources.get(name, SourceSettings()), version=version)
+    ]

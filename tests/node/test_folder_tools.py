@@ -153,6 +153,24 @@ def test_doctor_says_in_plain_words_what_is_wrong(make_node: Make, tmp_path: Pat
     }
 
 
+def test_doctor_says_that_published_records_follow_older_settings(make_node: Make, tmp_path: Path) -> None:
+    node = make_node()
+    archive = write_archive(tmp_path / "a", rows_of(2), images=jpeg)
+    ingest(node, archive)
+
+    def outdated() -> list[str]:
+        found = doctor.examine(node.settings.folder, now=NOW)
+        return [item.about for item in found if "until `vasculum ingest` runs again" in item.text]
+
+    assert outdated() == []
+    with (node.settings.folder / "node.toml").open("a", encoding="utf-8") as stream:
+        stream.write('\n[[sensitive]]\nvalue = "Cypripedium calceolus"\ncategory = 1\n')
+    assert len(outdated()) == 1
+    with open_folder(node.settings.folder) as again:
+        ingest(again, archive)
+    assert outdated() == []
+
+
 def test_doctor_notices_a_clock_that_went_back_and_a_damaged_database(make_node: Make, tmp_path: Path) -> None:
     from datetime import timedelta
 
