@@ -60,10 +60,12 @@ def write_blob(
     staging: Path,
     max_bytes: int,
     expected: ContentId | None,
+    refuse: Callable[[ContentId], None] = lambda _: None,
 ) -> tuple[ContentId, int, Path]:
     """Stores a stream under its hash in ``tree``; returns id, size and path. Idempotent; heals damaged bytes.
 
     A chunk is used up before the next is asked for, so the caller may fill one buffer again and again.
+    ``refuse`` is asked once the hash is known, before the bytes get their name; what it raises stores nothing.
 
     Raises:
         BlobRefused: more than ``max_bytes``, or not the expected hash; nothing is stored.
@@ -74,6 +76,7 @@ def write_blob(
         cid, size = _write(temporary, chunks, max_bytes, tree.sync)
         if expected is not None and cid != expected:
             raise BlobRefused(f"expected {expected.hex}, the bytes are {cid.hex}")
+        refuse(cid)
         target = tree.path(cid)
         tree.make_durable(target.parent)
         try:

@@ -5,6 +5,7 @@
     CasError
     ├── ContentIdError   the name is malformed (the caller's fault; nothing was looked up)
     ├── BlobNotFound     no such bytes here
+    │   └── BlobWithdrawn  they were withdrawn: never given out, never taken in again
     ├── BlobChanged      the file behind an adopted blob is no longer the one that was indexed
     ├── BlobRefused      the bytes offered are not what was promised, or too many
     ├── VolumeProblem    a whole tree of files is not there (a drive not mounted?); nothing was changed
@@ -22,6 +23,10 @@ class ContentIdError(CasError, ValueError):
 
 class BlobNotFound(CasError, LookupError):
     """No such bytes in this store."""
+
+
+class BlobWithdrawn(BlobNotFound):
+    """These bytes were withdrawn for ever; the message may be shown to staff only (``cas.withdrawn``)."""
 
 
 class BlobChanged(CasError):

@@ -10,6 +10,8 @@ It leaves out: files (``cas.store``).
 """
 
 import contextlib
+import hashlib
+import hmac
 import sqlite3
 import threading
 from collections import deque
@@ -24,6 +26,8 @@ from cas.migrate import migrate
 
 OWNED: Final = ""
 """Volume name of owned blobs; their path is derived from the hash."""
+WITHDRAWAL_KEY: Final = "withdrawal_key"
+"""The fact that holds the key of ``withdrawal_mark``; made with the first withdrawal."""
 _BUSY_S: Final = 30
 """How long a writer waits for another process."""
 
@@ -149,8 +153,11 @@ class BlobIndex:
 
         Raises:
             StoreFailed: the disk refused; nothing of the group is stored.
+
+        Withdrawn bytes get no row, whoever asks: a copy may have been on its way while they were withdrawn.
         """
-        with self._transaction() as conn:
+        with self.transaction() as conn:
+            found = _without_withdrawn(conn, found)
             conn.executemany(
                 "INSERT INTO blob VALUES (?, ?, ?) ON CONFLICT (sha) DO UPDATE SET verified = excluded.verified",
                 [(item.sha, item.size, verified) for item in found],
@@ -170,18 +177,23 @@ class BlobIndex:
 
     def forget(self, places: Iterable[tuple[str, str]]) -> None:
         """Removes locations of bytes that have another one: a file was moved."""
-        with self._transaction() as conn:
+        with self.transaction() as conn:
             conn.executemany("DELETE FROM location WHERE volume = ? AND path = ?", list(places))
 
     def set_volume(self, volume: VolumeRow) -> None:
         """Names a tree."""
-        with self._transaction() as conn:
+        with self.transaction() as conn:
             conn.execute(
                 "INSERT OR REPLACE INTO volume VALUES (?, ?, ?)", (volume.name, str(volume.root), volume.identity)
             )
 
     @contextlib.contextmanager
-    def _transaction(self) -> Iterator[sqlite3.Connection]:
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """One durable write transaction, for the modules that own other tables of this index.
+
+        Raises:
+            StoreFailed: the disk refused; nothing was changed.
+        """
         conn = self._writer
         with self._lock:
             try:
@@ -195,6 +207,14 @@ class BlobIndex:
                 if isinstance(error, sqlite3.Error):
                     raise StoreFailed(f"the index could not be written: {error}") from error
                 raise
+
+    def select(self, sql: str, *values: str | bytes) -> list[sqlite3.Row]:
+        """Rows of a question, for the modules that own other tables of this index.
+
+        Raises:
+            StoreFailed: the index cannot be read.
+        """
+        return self._all(sql, *values)
 
     def _one(self, sql: str, *values: str | bytes) -> sqlite3.Row | None:
         rows = self._all(sql, *values)
@@ -215,6 +235,20 @@ class BlobIndex:
             raise StoreFailed(f"the index could not be read: {error}") from error
         self._idle.append(conn)
         return rows
+
+
+def withdrawal_mark(key: bytes, digest: bytes) -> bytes:
+    """What the table ``withdrawn`` knows bytes by (``cas.withdrawn``)."""
+    return hmac.digest(key, b"withdrawn\0" + digest, hashlib.sha256)
+
+
+def _without_withdrawn(conn: sqlite3.Connection, found: Sequence[Location]) -> Sequence[Location]:
+    row = conn.execute("SELECT value FROM fact WHERE name = ?", (WITHDRAWAL_KEY,)).fetchone()
+    if row is None:
+        return found
+    key = bytes.fromhex(row["value"])
+    ask = "SELECT 1 FROM withdrawn WHERE mark = ?"
+    return [item for item in found if conn.execute(ask, (withdrawal_mark(key, item.sha),)).fetchone() is None]
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -7,11 +7,13 @@ Invariants:
 - Bytes are never given out under an id when their file is no longer the one that was hashed.
 - What ``put_*`` and ``adopt*`` have returned or yielded survives a power cut.
 - A file that is gone or a volume that is empty changes no row: it is reported, and comes back with its mount.
+- Withdrawn bytes (``cas.withdrawn``) are neither given out nor taken in, whatever way they come.
 - Leftovers of interrupted copies are swept only by a store that is the only one open on its folder.
 
 It leaves out: scrub, repair, tiers, garbage collection (a later layer), access rights, media types.
 """
 
+import contextlib
 import fcntl
 import os
 import stat as stat_module
@@ -23,12 +25,13 @@ from pathlib import Path
 from typing import Final, Literal, Self
 
 from cas.batches import in_groups, map_in_threads
-from cas.durable import BUFFER_BYTES, ShardTree, Sync, hash_descriptor, write_blob
-from cas.errors import BlobChanged, BlobNotFound, BlobRefused, StoreFailed, VolumeProblem
+from cas.durable import BUFFER_BYTES, ShardTree, Sync, hash_descriptor, sync_folder, write_blob
+from cas.errors import BlobChanged, BlobNotFound, BlobRefused, BlobWithdrawn, StoreFailed, VolumeProblem
 from cas.files import SAMPLED_FILES, is_same, open_inside, root_problem, sample_problem
 from cas.ids import ContentId
 from cas.index import OWNED, BlobIndex, Identity, Location, VolumeRow
 from cas.reader import BlobPlace, BlobReader
+from cas.withdrawn import Unfinished, Withdrawals
 
 MAX_BLOB_BYTES: Final = 1 << 42
 """4 TiB: larger than any file this is for; stops an endless stream."""
@@ -36,6 +39,8 @@ GROUP_FILES: Final = 256
 """Files whose rows share one commit; a commit costs milliseconds, a small file less than one."""
 GROUP_BYTES: Final = 256 << 20
 """Bytes after which a group is committed all the same: bounds what an interrupted adoption hashes again (0.2 s)."""
+
+WITHDRAWN: Final = "these bytes were withdrawn and are not taken in or given out again"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,6 +70,8 @@ class AdoptFailure:
 
     relpath: str
     reason: str
+    is_withdrawn: bool = False
+    """Whether these very bytes were withdrawn."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +92,7 @@ class BlobStore:
         self._tree = ShardTree(folder / "owned", sync=sync)
         self._staging = folder / "staging"
         self._index = index
+        self.withdrawals = Withdrawals(index)
         self._presence = presence
         self._buffers = threading.local()
 
@@ -131,6 +139,7 @@ class BlobStore:
 
         Raises:
             BlobRefused: too many bytes or not the expected hash; nothing is stored.
+            BlobWithdrawn: these bytes were withdrawn; nothing is stored.
             StoreFailed: the disk refused; nothing is stored.
         """
         return self._record([self._write(chunks, max_bytes, expected)], now)[0]
@@ -146,8 +155,9 @@ class BlobStore:
         def copy(path: Path) -> Location | AdoptFailure:
             try:
                 return self._write(self._chunks(path), MAX_BLOB_BYTES, None)
-            except (OSError, BlobRefused, StoreFailed) as error:
-                return AdoptFailure(relpath=str(path), reason=_reason(error))
+            except (OSError, BlobRefused, BlobWithdrawn, StoreFailed) as error:
+                barred = isinstance(error, BlobWithdrawn)
+                return AdoptFailure(relpath=str(path), reason=_reason(error), is_withdrawn=barred)
 
         def work_of(item: Location | AdoptFailure) -> int:
             return item.size if isinstance(item, Location) else 0
@@ -166,8 +176,9 @@ class BlobStore:
 
     def _write(self, chunks: Iterable[bytes | memoryview], max_bytes: int, expected: ContentId | None) -> Location:
         cid, size, path = write_blob(
-            chunks, tree=self._tree, staging=self._staging, max_bytes=max_bytes, expected=expected
-        )
+            chunks, tree=self._tree, staging=self._staging, max_bytes=max_bytes, expected=expected,
+            refuse=self._refuse_withdrawn,
+        )  # fmt: skip
         return _seen(OWNED, cid.hex, cid, path.stat(), size)
 
     def _record(self, locations: list[Location], now: datetime) -> list[PutResult]:
@@ -226,6 +237,7 @@ class BlobStore:
 
         looked = map_in_threads(look, relpaths, threads=threads, ahead=32 * threads)
         for group in in_groups(looked, most=GROUP_FILES, most_bytes=GROUP_BYTES, bytes_of=work_of):
+            group = self._without_withdrawn(group)
             seen = [item for item in group if isinstance(item, _Looked)]
             fresh = [item.hashed for item in seen if item.hashed is not None]
             if fresh:
@@ -233,6 +245,19 @@ class BlobStore:
                 self._index.record(fresh, verified=now.isoformat(), replaced=replaced)
             for item in group:
                 yield item if isinstance(item, AdoptFailure) else self._moved(tree, item.result)
+
+    def _without_withdrawn(self, group: "list[_Looked | AdoptFailure]") -> "list[_Looked | AdoptFailure]":
+        barred = self.withdrawals.among(
+            item.result.id for item in group if isinstance(item, _Looked) and item.hashed is not None
+        )
+        if not barred:
+            return group
+        return [
+            AdoptFailure(relpath=item.result.relpath, reason=WITHDRAWN, is_withdrawn=True)
+            if isinstance(item, _Looked) and item.result.id.digest in barred
+            else item
+            for item in group
+        ]
 
     def _look(self, volume: VolumeRow, relpath: str) -> "_Looked":
         descriptor, before = open_inside(volume.root, relpath)
@@ -298,11 +323,13 @@ class BlobStore:
 
         Raises:
             BlobNotFound: the bytes are not here.
+            BlobWithdrawn: they were withdrawn.
             BlobChanged: they were, but no file is what it was.
             StoreFailed: the index cannot be read.
         """
         places = self._index.places(cid)
         if not places:
+            self._refuse_withdrawn(cid)
             raise BlobNotFound(f"{cid} is not here")
         reasons: list[str] = []
         for place, volume in places:
@@ -326,6 +353,35 @@ class BlobStore:
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW)
 
         return BlobPlace(id=cid, size=size, open_fd=open_fd, is_same=is_whole)
+
+    # ------------------------------------------------------------------ withdrawn
+    def is_withdrawn(self, cid: ContentId) -> bool:
+        """Whether these bytes were withdrawn; ``withdrawals`` says when and why."""
+        return self.withdrawals.find(cid) is not None
+
+    def erase(self, todo: Unfinished) -> int:
+        """Removes what a withdrawal left of the store's own files, durably; returns how many. Safe to repeat.
+
+        Raises:
+            StoreFailed: the disk refused; say so and call again.
+        """
+        removed = 0
+        owned = self._tree.path(todo.id)
+        try:
+            for path in (owned, *(self.folder / item for item in todo.kept if item)):
+                if self.folder not in path.parents:
+                    continue  # a file of the institution: never ours to remove
+                with contextlib.suppress(FileNotFoundError):
+                    path.unlink()
+                    sync_folder(path.parent, self._tree.sync)
+                    removed += 1
+        except OSError as error:
+            raise StoreFailed(f"a withdrawn copy could not be removed: {error.strerror or error}") from error
+        return removed
+
+    def _refuse_withdrawn(self, cid: ContentId) -> None:
+        if self.is_withdrawn(cid):
+            raise BlobWithdrawn(WITHDRAWN)
 
     def verify(self, cid: ContentId) -> bool:
         """Reads the bytes and compares their hash: the only way to find damage that left no trace in the inode."""

@@ -47,7 +47,10 @@ CREATE TABLE remote (
   state TEXT NOT NULL DEFAULT 'known', reason TEXT NOT NULL DEFAULT '') STRICT, WITHOUT ROWID;
 CREATE INDEX remote_sha ON remote (sha);
 
--- Bytes that must never be here or be given out again. `mark` is a keyed hash of the id, so that the table does not
--- name what was withdrawn.
-CREATE TABLE withdrawn (mark BLOB PRIMARY KEY, at TEXT NOT NULL, reason TEXT NOT NULL) STRICT, WITHOUT ROWID;
+-- Bytes that must never be here or be given out again. `mark` is a keyed hash of the id (the key is the fact
+-- `withdrawal_key`), so that the table does not name what was withdrawn. `told` is 1 when everybody may know of it.
+-- `state`: marked (being removed; `pending` says what is left to remove), closed (removed), clean (no remains in files).
+CREATE TABLE withdrawn (
+  mark BLOB PRIMARY KEY, at TEXT NOT NULL, reason TEXT NOT NULL, told INTEGER NOT NULL, state TEXT NOT NULL,
+  pending TEXT NOT NULL DEFAULT '') STRICT, WITHOUT ROWID;
 CREATE TABLE fact (name TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;

@@ -32,7 +32,7 @@ if is_sabotaged:  # says "stored" before the commit, and writes under the final 
             record(self, held[0][0], **held[0][1])
             del held[0]
     cas.store.BlobIndex.record = late
-    def in_place(chunks, *, tree, staging, max_bytes, expected):
+    def in_place(chunks, *, tree, staging, max_bytes, expected, refuse=None):
         data = b"".join(bytes(chunk) for chunk in chunks)
         cid = cas.durable.ContentId.of(data)
         target = tree.path(cid)
