@@ -24,7 +24,9 @@ class Door(StrEnum):
     RECORD = "record"
     """The public projection of a specimen, medium or annotation: its metadata."""
     BYTES = "bytes"
-    """The file, or anything that shows its pixels."""
+    """Anything that shows its pixels, up to the size that the caller draws."""
+    ORIGINAL = "original"
+    """The file itself, whole or in parts, by whatever address: like BYTES, and never larger than may be shown."""
     TEXT = "text"
     """What was read from the image, in any form: annotation, snippet, index, result row."""
     JOB = "job"
@@ -50,6 +52,8 @@ class Facts:
     access: AccessClass
     sensitive: bool = False
     exists: bool = True
+    longest_px: int | None = None
+    """The longest side of the image, where it is asked for (``Door.ORIGINAL``); None when it is not known."""
 
 
 ABSENT: Final = Facts(access=AccessClass.PRIVATE, exists=False)
@@ -63,14 +67,23 @@ class Visibility:
     absent: bool = False
     """Answer exactly as if it did not exist."""
     reason: str = ""
+    kind: str = "restricted"
+    """Why it is refused, in a word: the kind of problem a client is told."""
 
 
 _NOT_HERE: Final = Visibility(allowed=False, absent=True, reason="nothing is published under this name")
 _YES: Final = Visibility(allowed=True)
 
 
-def decide(viewer: Viewer, door: Door, facts: Facts) -> Visibility:
-    """The decision for one requester at one door."""
+def decide(viewer: Viewer, door: Door, facts: Facts, *, anonymous_max_px: int = 0) -> Visibility:
+    """The decision for one requester at one door.
+
+    Args:
+        viewer: who asks.
+        door: what for.
+        facts: about what.
+        anonymous_max_px: of the settings; larger originals are not for anonymous viewers. 0: no such limit.
+    """
     if not facts.exists:
         return _NOT_HERE
     if viewer.is_staff:
@@ -82,6 +95,8 @@ def decide(viewer: Viewer, door: Door, facts: Facts) -> Visibility:
             return _YES
         case Door.BYTES:
             return _decide_bytes(facts)
+        case Door.ORIGINAL:
+            return _decide_original(viewer, facts, anonymous_max_px)
         case Door.TEXT:
             return _decide_text(viewer, facts)
         case Door.JOB:
@@ -98,6 +113,19 @@ def _decide_bytes(facts: Facts) -> Visibility:
     return Visibility(
         allowed=False,
         reason="the image does not leave this institution: no open licence is stated for it; jobs may run on it here",
+    )
+
+
+def _decide_original(viewer: Viewer, facts: Facts, anonymous_max_px: int) -> Visibility:
+    seen = _decide_bytes(facts)
+    if not seen.allowed or not anonymous_max_px or viewer.kid is not None:
+        return seen
+    if facts.longest_px is not None and facts.longest_px <= anonymous_max_px:
+        return seen
+    return Visibility(
+        allowed=False,
+        kind="preview-only",
+        reason=f"the original is larger than {anonymous_max_px} pixels, which is what is shown to everybody",
     )
 
 

@@ -57,11 +57,11 @@ def build_application(
     settings = folder.settings
     app = web.Application(
         middlewares=[
-            _boundary_middleware, pages.headers_middleware, problem_middleware, session.session_middleware,
-            _html_jobs_middleware,
+            _boundary_middleware, problem_middleware, session.session_middleware, _html_jobs_middleware,
         ],
         client_max_size=settings.server.max_body_bytes,
     )  # fmt: skip
+    app.on_response_prepare.append(pages.set_headers)
     app[SETTINGS] = settings
     app[DATABASE] = folder.database
     app[BLOBS] = folder.blobs

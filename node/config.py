@@ -64,6 +64,7 @@ class ImagesSection:
     max_pixels: int = 400_000_000
     max_file_bytes: int = 4_294_967_296
     preview_px: int = 1600
+    anonymous_max_px: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -246,6 +247,8 @@ def _check(settings: Settings) -> None:
     for key, value in positive.items():
         if value <= 0:
             raise ConfigError(f"{key} must be larger than 0")
+    if settings.images.anonymous_max_px < 0:
+        raise ConfigError("images.anonymous_max_px must be 0 (no limit) or larger")
     for name, source in settings.sources.items():
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
             raise ConfigError(f"[sources.{name}]: a source is named with lower-case letters, digits, - and _")

@@ -30,7 +30,8 @@ def bytes_facts(conn: sqlite3.Connection, cid: ContentId) -> Facts:
                max(m.access, coalesce((SELECT max(r.access) FROM medium_specimen s JOIN record r ON r.iri = s.specimen
                                        WHERE s.medium = m.iri), 0)) AS access,
                max(m.sensitive, coalesce((SELECT max(r.sensitive) FROM medium_specimen s JOIN record r
-                                          ON r.iri = s.specimen WHERE s.medium = m.iri), 0)) AS sensitive
+                                          ON r.iri = s.specimen WHERE s.medium = m.iri), 0)) AS sensitive,
+               (SELECT max(max(width, height)) FROM medium WHERE image = :image) AS longest
         FROM users u JOIN medium m ON m.iri = u.iri
         GROUP BY m.iri ORDER BY access DESC, sensitive DESC
         """,
@@ -41,6 +42,7 @@ def bytes_facts(conn: sqlite3.Connection, cid: ContentId) -> Facts:
     return Facts(
         access=AccessClass(max(item["access"] for item in row)),
         sensitive=any(item["sensitive"] for item in row),
+        longest_px=row[0]["longest"],
     )
 
 

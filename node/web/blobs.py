@@ -30,8 +30,9 @@ from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
 from node.storage.db import Database
 from node.storage.facts import bytes_facts
 from node.web.keys import BLOBS, DATABASE, SETTINGS
-from node.web.problem import Problem, not_found
+from node.web.problem import Problem
 from node.web.ranges import ByteAnswer, decide_bytes
+from node.web.refusals import not_here, withheld
 from node.web.viewer import viewer_of
 from node.web.warm import WarmPlace, WarmPlaces
 
@@ -117,7 +118,7 @@ async def _find_in_thread(wanted: _Wanted) -> _Found:
     try:
         found = await asyncio.get_running_loop().run_in_executor(None, _find, app[DATABASE], app[BLOBS], wanted)
     except BlobNotFound as error:
-        raise not_found() from error
+        raise await not_here(wanted.request, cid, wanted.viewer) from error
     except BlobChanged as error:
         log.warning("%s: %s", cid, error)
         detail = "The file behind this id was changed or is gone; it is never served under the old id."
@@ -127,9 +128,7 @@ async def _find_in_thread(wanted: _Wanted) -> _Found:
         detail = "The disk refused."
         raise Problem(503, "not-readable", "Cannot be read now", detail, headers={"Retry-After": "60"}) from error
     if isinstance(found, Visibility):
-        contact = app[SETTINGS].node.contact
-        detail = f"{found.reason}. Ask: {contact}" if contact else f"{found.reason}."
-        raise Problem(403, "restricted", "This image does not leave the institution", detail)
+        raise withheld(found, app[SETTINGS], cid)
     if found.is_public and found.is_local and version is not None:
         app[WARM].keep(found.blob.place, media_type=found.media_type, version=version)
     return found
@@ -140,7 +139,8 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
     cid, request = wanted.cid, wanted.request
     with database.reader() as conn:
         facts = bytes_facts(conn, cid)
-        seen = decide(wanted.viewer, Door.BYTES, facts)
+        limit = wanted.request.app[SETTINGS].images.anonymous_max_px
+        seen = decide(wanted.viewer, Door.ORIGINAL, facts, anonymous_max_px=limit)
         if seen.absent:
             raise BlobNotFound(cid)
         if not seen.allowed:
@@ -157,7 +157,7 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
             blob=blob,
             answer=answer,
             media_type=media_type,
-            is_public=decide(ANONYMOUS, Door.BYTES, facts).allowed,
+            is_public=decide(ANONYMOUS, Door.ORIGINAL, facts, anonymous_max_px=limit).allowed,
             body=body,
             is_local=body is not None and blob.pread_at_once(answer.offset, min(1, answer.length)) is not None,
         )

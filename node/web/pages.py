@@ -7,7 +7,7 @@ Invariants:
 
 import importlib.resources
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import jinja2
@@ -32,7 +32,6 @@ STATIC: Final[Mapping[str, str]] = {
     "icon.svg": "image/svg+xml",
 }
 """Every static file there is; nothing else is looked for."""
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 def routes() -> list[web.RouteDef]:
@@ -83,20 +82,9 @@ def render(request: web.Request, template: str, context: Mapping[str, Any], *, s
     return response
 
 
-@web.middleware
-async def headers_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Security headers on every answer, errors included."""
-    try:
-        response = await handler(request)
-    except web.HTTPException as error:
-        _set_headers(error.headers)
-        raise
-    if not response.prepared:
-        _set_headers(response.headers)
-    return response
-
-
-def _set_headers(headers: Any) -> None:
+async def set_headers(request: web.Request, response: web.StreamResponse) -> None:  # noqa: ARG001 - a signal
+    """Security headers on every answer as it begins: errors, redirects and streams included."""
+    headers = response.headers
     headers.setdefault("Content-Security-Policy", CSP)
     headers.setdefault("X-Content-Type-Options", "nosniff")
     headers.setdefault("Referrer-Policy", "same-origin")
@@ -223,4 +211,4 @@ async def readyz(request: web.Request) -> web.Response:
     return web.json_response({"status": "ready", "lastChange": seq})
 
 
-__all__ = ["ANONYMOUS", "CSP", "headers_middleware", "make_environment", "render", "routes"]
+__all__ = ["ANONYMOUS", "CSP", "make_environment", "render", "routes", "set_headers"]

@@ -8,8 +8,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from cas.errors import BlobWithdrawn
 from cas.ids import ContentId
 from cas.store import BlobStore
+from node.access import Viewer
 from node.config import Settings
 
 TIMEOUT_S: Final = 60.0
@@ -26,33 +28,49 @@ class Previews:
     """The previews of one node."""
 
     def __init__(self, settings: Settings, blobs: BlobStore) -> None:
-        self._folder = settings.derived_path / f"preview-{settings.images.preview_px}"
         self._settings = settings
         self._blobs = blobs
         self._slots = asyncio.Semaphore(MAX_AT_A_TIME)
 
-    async def get(self, cid: ContentId) -> bytes:
-        """The preview as JPEG bytes.
+    def size_for(self, viewer: Viewer) -> int:
+        """The longest side of what this viewer gets."""
+        images = self._settings.images
+        if images.anonymous_max_px and not viewer.is_staff and viewer.kid is None:
+            return min(images.preview_px, images.anonymous_max_px)
+        return images.preview_px
+
+    async def get(self, cid: ContentId, longest_px: int) -> bytes:
+        """The preview as JPEG bytes, at most so many pixels long (``size_for``).
 
         Raises:
             PreviewFailed: the image cannot be decoded within its limits.
-            CasError: the bytes are not here.
+            CasError: the bytes are not here, or were withdrawn.
         """
-        path = self._folder / cid.hex[:2] / f"{cid.hex}.jpg"
+        path = self._settings.derived_path / f"preview-{longest_px}" / cid.hex[:2] / f"{cid.hex}.jpg"
         with contextlib.suppress(FileNotFoundError):
-            return await asyncio.to_thread(path.read_bytes)
+            return await asyncio.to_thread(self._kept, cid, path)
         async with self._slots:
             with contextlib.suppress(FileNotFoundError):
-                return await asyncio.to_thread(path.read_bytes)
-            data = await self._make(cid)
+                return await asyncio.to_thread(self._kept, cid, path)
+            data = await self._make(cid, longest_px)
             with contextlib.suppress(OSError):  # a full disk costs the cache, not the picture
                 await asyncio.to_thread(_keep, path, data)
-            return data
+            return await asyncio.to_thread(self._unless_withdrawn, cid, path, data)
 
-    async def _make(self, cid: ContentId) -> bytes:
+    def _kept(self, cid: ContentId, path: Path) -> bytes:
+        return self._unless_withdrawn(cid, path, path.read_bytes())
+
+    def _unless_withdrawn(self, cid: ContentId, path: Path, data: bytes) -> bytes:
+        """Asked after the file is there: whoever withdraws sets the mark first and then looks for files."""
+        if self._blobs.is_withdrawn(cid):
+            path.unlink(missing_ok=True)
+            raise BlobWithdrawn(cid)
+        return data
+
+    async def _make(self, cid: ContentId, longest_px: int) -> bytes:
         with await asyncio.to_thread(self._blobs.open_blob, cid) as blob:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "runners.preview", str(blob.fd), str(self._settings.images.preview_px),
+                sys.executable, "-P", "-m", "runners.preview", str(blob.fd), str(longest_px),
                 str(self._settings.images.max_pixels), pass_fds=(blob.fd,), stdin=asyncio.subprocess.DEVNULL,
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd="/",
                 env={"PYTHONPATH": _CODE_FOLDER, "PATH": os.environ.get("PATH", "")},

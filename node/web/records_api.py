@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from cas.errors import CasError, ContentIdError
+from cas.errors import BlobWithdrawn, CasError, ContentIdError
 from cas.ids import ContentId
 from node.access import Door, Viewer, Visibility, decide
 from node.storage import records
@@ -26,6 +26,7 @@ from node.web.overlays import Overlay, overlays_of
 from node.web.pages import render
 from node.web.previews import PreviewFailed
 from node.web.problem import Problem, not_found
+from node.web.refusals import not_here
 from node.web.viewer import viewer_of
 
 _ID: Final = r"{id:[a-z2-7]{16}}"
@@ -109,7 +110,7 @@ async def media_of_bytes(request: web.Request) -> web.StreamResponse:
 
     found = await request.app[DATABASE].read(look)
     if not found:
-        raise not_found()
+        raise await not_here(request, cid, viewer)
     return web.json_response({"contentId": str(cid), "media": found})
 
 
@@ -131,12 +132,15 @@ async def preview(request: web.Request) -> web.StreamResponse:
         raise not_found()
     if not seen.allowed or image is None:
         raise Problem(403, "restricted", "This image does not leave the institution", seen.reason + ".")
+    longest_px = request.app[PREVIEWS].size_for(viewer)
     try:
-        data = await request.app[PREVIEWS].get(ContentId.from_hex(image))
+        data = await request.app[PREVIEWS].get(ContentId.from_hex(image), longest_px)
+    except BlobWithdrawn as error:
+        raise await not_here(request, ContentId.from_hex(image), viewer) from error
     except (CasError, PreviewFailed, ContentIdError) as error:
         raise Problem(404, "no-preview", "There is no preview", str(error)) from error
     cache = "public, max-age=86400" if is_public else "private, no-store"
-    etag = f'"preview-{image[:32]}"'
+    etag = f'"preview-{longest_px}-{image[:32]}"'
     if request.headers.get("If-None-Match") == etag:
         return web.Response(status=304, headers={"ETag": etag, "Cache-Control": cache})
     return web.Response(body=data, content_type="image/jpeg", headers={"ETag": etag, "Cache-Control": cache})

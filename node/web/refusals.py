@@ -1,0 +1,41 @@
+"""How bytes are refused, in the same words at every door: not here, withdrawn, withheld.
+
+Invariants:
+- Withdrawn bytes are gone (410, with the reason) for everybody who may know that they were here, staff included;
+  to others they look as if they had never been here.
+
+It leaves out: the decision (``node.access``).
+"""
+
+import asyncio
+
+from aiohttp import web
+
+from cas.errors import StoreFailed
+from cas.ids import ContentId
+from node.access import Viewer, Visibility
+from node.config import Settings
+from node.web.keys import BLOBS
+from node.web.problem import Problem, not_found
+
+
+async def not_here(request: web.Request, cid: ContentId, viewer: Viewer) -> Problem:
+    """The answer for bytes that no record or file was found for: 410 when they were withdrawn, else 404."""
+    try:
+        found = await asyncio.to_thread(request.app[BLOBS].withdrawals.find, cid)
+    except StoreFailed:
+        return Problem(503, "not-readable", "Cannot be read now", "The disk refused.", headers={"Retry-After": "60"})
+    if found is None or not (found.told or viewer.is_staff):
+        return not_found()
+    detail = f"The institution withdrew this image on {found.at[:10]}: {found.reason}"
+    return Problem(410, "withdrawn", "This image was withdrawn", detail)
+
+
+def withheld(seen: Visibility, settings: Settings, cid: ContentId) -> Problem:
+    """The answer for bytes that are here and not for this viewer, with whom to ask or what to look at instead."""
+    if seen.kind == "preview-only":
+        detail = f"{seen.reason}. /media/sha256/{cid.hex} names its records; each has a preview.jpg."
+        return Problem(403, seen.kind, "The original is not shown to everybody", detail)
+    contact = settings.node.contact
+    detail = f"{seen.reason}. Ask: {contact}" if contact else f"{seen.reason}."
+    return Problem(403, seen.kind, "This image does not leave the institution", detail)
