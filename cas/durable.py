@@ -107,13 +107,23 @@ def sync_folder(folder: Path, sync: Sync) -> None:
         os.close(descriptor)
 
 
-def hash_descriptor(descriptor: int, buffer: bytearray | None = None) -> tuple[ContentId, int]:
-    """Id and size of an opened file, read from its beginning; the descriptor's position stays."""
+def hash_descriptor(
+    descriptor: int, buffer: bytearray | None = None, *, took: Callable[[int], None] | None = None
+) -> tuple[ContentId, int]:
+    """Id and size of an opened file, read from its beginning; the descriptor's position stays.
+
+    Args:
+        descriptor: of the file.
+        buffer: to read into; a new one by default.
+        took: told how many bytes were read, and may wait.
+    """
     space = memoryview(bytearray(BUFFER_BYTES) if buffer is None else buffer)
     sha, size = hashlib.sha256(), 0
     while count := os.preadv(descriptor, [space], size):
         sha.update(space[:count])
         size += count
+        if took is not None:
+            took(count)
     return ContentId(sha.digest()), size
 
 

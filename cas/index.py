@@ -45,6 +45,8 @@ class Location:
     mtime_ns: int
     ino: int
     dev: int
+    checked: str = ""
+    """When it was last read whole and found good (ISO 8601); empty: not since it was indexed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,24 +104,26 @@ class BlobIndex:
 
     def locations(self, cid: ContentId) -> list[Location]:
         """Every place of these bytes, owned first."""
-        return [_location(row) for row in self._all("SELECT * FROM location WHERE sha = ? ORDER BY 1, 2", cid.digest)]
+        return [to_location(row) for row in self.select("SELECT * FROM location WHERE sha = ? ORDER BY 1, 2", cid.digest)]
 
     def places(self, cid: ContentId) -> list[tuple[Location, VolumeRow | None]]:
-        """Every place of these bytes, owned first, with its volume as it is named now (None: owned, or forgotten)."""
-        rows = self._all(
+        """Every good place of these bytes, owned first, with its volume as it is named now (None: owned, or forgotten)."""
+        rows = self.select(
             """SELECT location.*, volume.root, volume.identity FROM location LEFT JOIN volume ON name = volume
-               WHERE sha = ? ORDER BY 1, 2""",
+               WHERE sha = ? AND NOT EXISTS (SELECT 1 FROM quarantine AS bad
+                                             WHERE bad.volume = location.volume AND bad.path = location.path)
+               ORDER BY 1, 2""",
             cid.digest,
         )
         return [
-            (_location(row), None if row["root"] is None else _volume(row["volume"], row["root"], row["identity"]))
+            (to_location(row), None if row["root"] is None else _volume(row["volume"], row["root"], row["identity"]))
             for row in rows
         ]
 
     def at(self, volume: str, path: str) -> Location | None:
         """What is known about a path."""
         row = self._one("SELECT * FROM location WHERE volume = ? AND path = ?", volume, path)
-        return None if row is None else _location(row)
+        return None if row is None else to_location(row)
 
     def sample(self, volume: str, probes: int) -> list[Location]:
         """Up to ``probes`` locations of a volume, spread evenly over all hashes; always the same ones."""
@@ -130,22 +134,22 @@ class BlobIndex:
                 "SELECT * FROM location WHERE sha >= ? AND volume = ? ORDER BY sha LIMIT 1", start.to_bytes(32), volume
             )
             if row is not None:
-                found[row["path"]] = _location(row)
+                found[row["path"]] = to_location(row)
         return list(found.values())
 
     def volumes(self) -> dict[str, VolumeRow]:
         """Every named tree."""
-        rows = self._all("SELECT * FROM volume ORDER BY name")
+        rows = self.select("SELECT * FROM volume ORDER BY name")
         return {row["name"]: _volume(row["name"], row["root"], row["identity"]) for row in rows}
 
     def counts(self) -> tuple[int, int]:
         """(blobs, bytes)."""
-        [row] = self._all("SELECT count(*), coalesce(sum(size), 0) FROM blob")
+        [row] = self.select("SELECT count(*), coalesce(sum(size), 0) FROM blob")
         return int(row[0]), int(row[1])
 
     def all_ids(self) -> list[ContentId]:
         """Every blob, in the order of its hash."""
-        return [ContentId(row["sha"]) for row in self._all("SELECT sha FROM blob ORDER BY sha")]
+        return [ContentId(row["sha"]) for row in self.select("SELECT sha FROM blob ORDER BY sha")]
 
     # ------------------------------------------------------------------ writing
     def record(self, found: Sequence[Location], *, verified: str, replaced: Sequence[ContentId] = ()) -> None:
@@ -169,6 +173,9 @@ class BlobIndex:
                     (item.volume, item.path, item.sha, item.size, item.mtime_ns, item.ino, item.dev, verified)
                     for item in found
                 ],
+            )
+            conn.executemany(
+                "DELETE FROM quarantine WHERE volume = ? AND path = ?", [(item.volume, item.path) for item in found]
             )
             conn.executemany(
                 "DELETE FROM blob WHERE sha = ?1 AND NOT EXISTS (SELECT 1 FROM location WHERE sha = ?1)",
@@ -208,19 +215,16 @@ class BlobIndex:
                     raise StoreFailed(f"the index could not be written: {error}") from error
                 raise
 
-    def select(self, sql: str, *values: str | bytes) -> list[sqlite3.Row]:
-        """Rows of a question, for the modules that own other tables of this index.
+    def _one(self, sql: str, *values: str | bytes) -> sqlite3.Row | None:
+        rows = self.select(sql, *values)
+        return rows[0] if rows else None
+
+    def select(self, sql: str, *values: str | bytes | int) -> list[sqlite3.Row]:
+        """Rows of a question, also for the modules that own other tables of this index.
 
         Raises:
             StoreFailed: the index cannot be read.
         """
-        return self._all(sql, *values)
-
-    def _one(self, sql: str, *values: str | bytes) -> sqlite3.Row | None:
-        rows = self._all(sql, *values)
-        return rows[0] if rows else None
-
-    def _all(self, sql: str, *values: str | bytes) -> list[sqlite3.Row]:
         conn: sqlite3.Connection | None = None
         try:
             try:
@@ -257,10 +261,11 @@ def _connect(path: Path) -> sqlite3.Connection:
     return conn
 
 
-def _location(row: sqlite3.Row) -> Location:
+def to_location(row: sqlite3.Row) -> Location:
+    """A row of the table ``location``."""
     return Location(
         volume=row["volume"], path=row["path"], sha=row["sha"], size=row["size"], mtime_ns=row["mtime_ns"],
-        ino=row["ino"], dev=row["dev"],
+        ino=row["ino"], dev=row["dev"], checked=row["checked"],
     )  # fmt: skip
 
 

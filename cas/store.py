@@ -89,9 +89,9 @@ class BlobStore:
 
     def __init__(self, folder: Path, index: BlobIndex, presence: int, *, sync: Sync = os.fsync) -> None:
         self.folder = folder
+        self.index = index
         self._tree = ShardTree(folder / "owned", sync=sync)
         self._staging = folder / "staging"
-        self._index = index
         self.withdrawals = Withdrawals(index)
         self._presence = presence
         self._buffers = threading.local()
@@ -121,7 +121,7 @@ class BlobStore:
         if self._presence >= 0:
             os.close(self._presence)
             self._presence = -1
-            self._index.close()
+            self.index.close()
 
     # ------------------------------------------------------------------ owned
     def put_bytes(self, data: bytes, *, now: datetime, expected: ContentId | None = None) -> PutResult:
@@ -184,8 +184,8 @@ class BlobStore:
     def _record(self, locations: list[Location], now: datetime) -> list[PutResult]:
         if not locations:
             return []
-        known = {item.sha for item in locations if self._index.size_of(ContentId(item.sha)) is not None}
-        self._index.record(locations, verified=now.isoformat())
+        known = {item.sha for item in locations if self.index.size_of(ContentId(item.sha)) is not None}
+        self.index.record(locations, verified=now.isoformat())
         results: list[PutResult] = []
         for item in locations:
             results.append(PutResult(id=ContentId(item.sha), size=item.size, is_new=item.sha not in known))
@@ -197,7 +197,7 @@ class BlobStore:
         """Names a tree of files that stay where they are."""
         if not name:
             raise ValueError("a volume needs a name")
-        self._index.set_volume(VolumeRow(name=name, root=root.resolve(), identity=identity))
+        self.index.set_volume(VolumeRow(name=name, root=root.resolve(), identity=identity))
 
     def adopt(self, volume: str, relpath: str, *, now: datetime) -> AdoptResult:
         """Indexes one file in place.
@@ -221,7 +221,7 @@ class BlobStore:
         Raises:
             VolumeProblem: a file is missing, and so is everything else: the drive is not mounted.
         """
-        tree = self._volume(volume)
+        tree = self.volume(volume)
 
         def look(relpath: str) -> _Looked | AdoptFailure:
             try:
@@ -242,7 +242,7 @@ class BlobStore:
             fresh = [item.hashed for item in seen if item.hashed is not None]
             if fresh:
                 replaced = [item.result.previous for item in seen if item.result.previous is not None]
-                self._index.record(fresh, verified=now.isoformat(), replaced=replaced)
+                self.index.record(fresh, verified=now.isoformat(), replaced=replaced)
             for item in group:
                 yield item if isinstance(item, AdoptFailure) else self._moved(tree, item.result)
 
@@ -262,7 +262,7 @@ class BlobStore:
     def _look(self, volume: VolumeRow, relpath: str) -> "_Looked":
         descriptor, before = open_inside(volume.root, relpath)
         try:
-            known = self._index.at(volume.name, relpath)
+            known = self.index.at(volume.name, relpath)
             if known is not None and is_same(known, before, volume.identity):
                 cid = ContentId(known.sha)
                 return _Looked(None, AdoptResult(relpath=relpath, id=cid, size=known.size, outcome="unchanged"))
@@ -287,16 +287,17 @@ class BlobStore:
             return result
         gone = [
             item.path
-            for item in self._index.locations(result.id)
+            for item in self.index.locations(result.id)
             if item.volume == volume.name and item.path != result.relpath and _is_gone(volume.root / item.path)
         ]
         if not gone:
             return result
-        self._index.forget([(volume.name, path) for path in gone])
+        self.index.forget([(volume.name, path) for path in gone])
         return AdoptResult(relpath=result.relpath, id=result.id, size=result.size, outcome="moved")
 
-    def _volume(self, name: str) -> VolumeRow:
-        volume = self._index.volumes().get(name)
+    def volume(self, name: str) -> VolumeRow:
+        """A named tree; ``BlobRefused`` when there is none of this name."""
+        volume = self.index.volumes().get(name)
         if volume is None:
             raise BlobRefused(f"there is no volume {name!r}")
         return volume
@@ -311,7 +312,7 @@ class BlobStore:
     # ------------------------------------------------------------------ reading
     def stat(self, cid: ContentId) -> BlobStat | None:
         """What the index knows; None when the bytes are not here."""
-        places = self._index.locations(cid)
+        places = self.index.locations(cid)
         if not places:
             return None
         first = places[0]
@@ -327,10 +328,12 @@ class BlobStore:
             BlobChanged: they were, but no file is what it was.
             StoreFailed: the index cannot be read.
         """
-        places = self._index.places(cid)
+        places = self.index.places(cid)
         if not places:
             self._refuse_withdrawn(cid)
-            raise BlobNotFound(f"{cid} is not here")
+            if self.index.size_of(cid) is None:
+                raise BlobNotFound(f"{cid} is not here")
+            raise BlobChanged("every copy that is here is damaged and in quarantine")
         reasons: list[str] = []
         for place, volume in places:
             try:
@@ -393,11 +396,11 @@ class BlobStore:
 
     def counts(self) -> tuple[int, int]:
         """(blobs, bytes)."""
-        return self._index.counts()
+        return self.index.counts()
 
     def all_ids(self) -> list[ContentId]:
         """Every blob, in the order of its hash."""
-        return self._index.all_ids()
+        return self.index.all_ids()
 
     def volume_problems(self) -> list[str]:
         """What is wrong with volumes as a whole, in sentences: a drive that is not mounted, another tree in its place.
@@ -405,8 +408,8 @@ class BlobStore:
         Looks at the root and at up to 64 files of each volume; changes nothing.
         """
         problems: list[str] = []
-        for volume in self._index.volumes().values():
-            problem = root_problem(volume) or sample_problem(volume, self._index.sample(volume.name, SAMPLED_FILES))
+        for volume in self.index.volumes().values():
+            problem = root_problem(volume) or sample_problem(volume, self.index.sample(volume.name, SAMPLED_FILES))
             if problem is not None:
                 problems.append(problem)
         return problems

@@ -317,7 +317,7 @@ def test_readers_do_not_wait_for_a_writer(store: BlobStore) -> None:
     cid = store.put_bytes(b"leaf", now=NOW).id
     other = sqlite3.connect(store.folder / "index.sqlite", isolation_level=None)
     other.execute("BEGIN IMMEDIATE")
-    with store._index._lock:  # as during a commit of this process
+    with store.index._lock:  # as during a commit of this process
         assert read(store, cid) == b"leaf"
     other.execute("ROLLBACK")
     other.close()
