@@ -104,10 +104,12 @@ class BlobIndex:
 
     def locations(self, cid: ContentId) -> list[Location]:
         """Every place of these bytes, owned first."""
-        return [to_location(row) for row in self.select("SELECT * FROM location WHERE sha = ? ORDER BY 1, 2", cid.digest)]
+        return [
+            to_location(row) for row in self.select("SELECT * FROM location WHERE sha = ? ORDER BY 1, 2", cid.digest)
+        ]
 
     def places(self, cid: ContentId) -> list[tuple[Location, VolumeRow | None]]:
-        """Every good place of these bytes, owned first, with its volume as it is named now (None: owned, or forgotten)."""
+        """Every good place of these bytes, owned first, with its volume as it is now (None: owned, or forgotten)."""
         rows = self.select(
             """SELECT location.*, volume.root, volume.identity FROM location LEFT JOIN volume ON name = volume
                WHERE sha = ? AND NOT EXISTS (SELECT 1 FROM quarantine AS bad

@@ -59,9 +59,7 @@ class ScanReport:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
-def scan(
-    store: BlobStore, volume: str, *, now: datetime, accept: bool = False, pace: Pace | None = None
-) -> ScanReport:
+def scan(store: BlobStore, volume: str, *, now: datetime, accept: bool = False, pace: Pace | None = None) -> ScanReport:
     """Compares a volume with its index and brings moved and touched files up to date.
 
     Args:
@@ -107,7 +105,7 @@ def scan(
     if not accept and is_too_many(differ + len(gone) - len(moved), count):
         raise VolumeProblem(
             f"volume {volume}: of {count} indexed files {differ} differ and {len(gone) - len(moved)} are gone; nothing"
-            " was changed (another tree is mounted? a network drive renumbers: identity = \"size+mtime\";"
+            ' was changed (another tree is mounted? a network drive renumbers: identity = "size+mtime";'
             " right as it is: --accept)"
         )
     _settle_odd(store, tree, odd, report, now, pace)
@@ -151,9 +149,7 @@ def _walk(base: str, folder: str, report: ScanReport | None) -> Iterator[SeenFil
             yield SeenFile(path, state.st_size, state.st_mtime_ns, state.st_ino, state.st_dev)
 
 
-def move_volume(
-    store: BlobStore, name: str, root: Path, *, accept: bool = False
-) -> tuple[int, list[str]]:
+def move_volume(store: BlobStore, name: str, root: Path, *, accept: bool = False) -> tuple[int, list[str]]:
     """Says that the tree now lies at ``root``: (files found again, paths that were not).
 
     Files are recognised by path, size and time; every one is due for a scrub afterwards, which reads it.
@@ -198,10 +194,7 @@ def _move_rows(store: BlobStore, volume: str, moved: list[tuple[Location, SeenFi
         conn.executemany(
             """INSERT OR REPLACE INTO location (volume, path, sha, size, mtime_ns, ino, dev, checked)
                VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
-            [
-                (volume, new.path, old.sha, new.size, new.mtime_ns, new.ino, new.dev, old.checked)
-                for old, new in moved
-            ],
+            [(volume, new.path, old.sha, new.size, new.mtime_ns, new.ino, new.dev, old.checked) for old, new in moved],
         )
         conn.executemany("DELETE FROM location WHERE volume = ? AND path = ?", [(volume, old.path) for old, _ in moved])
 
@@ -250,9 +243,7 @@ class _Racy:
         return 0 <= self._checked_ns - row.mtime_ns < RACY_NS
 
 
-def _find_moved(
-    tree: VolumeRow, gone: list[Location], report: ScanReport
-) -> list[tuple[Location, SeenFile]]:
+def _find_moved(tree: VolumeRow, gone: list[Location], report: ScanReport) -> list[tuple[Location, SeenFile]]:
     """Pairs of what is gone and what is new that are the same file; takes them out of ``report.new``.
 
     By inode, size and time where inodes hold; else by size, time and file name, if only one fits.

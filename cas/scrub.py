@@ -1,7 +1,7 @@
 """Reading everything again, oldest first, because damage leaves no trace in a file's name, size or time.
 
 Invariants:
-- A place counts as checked only after its bytes were read whole and hashed to their id; that is durable before it is said.
+- A place counts as checked only after its bytes were read whole and hashed to their id; durable before it is said.
 - A damaged place goes into quarantine before it is reported: its bytes are not given out from then on. Damaged owned
   bytes are kept in ``bad/``; the institution's own files are never touched.
 - A file that was edited (its size or time differs) is reported as changed, not as damaged. When many files of a volume
@@ -233,9 +233,7 @@ def _damaged_parts(store: BlobStore, cid: ContentId, descriptor: int, size: int)
     )
 
 
-def _settle(
-    store: BlobStore, group: Iterable[tuple[Location, ScrubResult]], now: datetime
-) -> Iterator[ScrubResult]:
+def _settle(store: BlobStore, group: Iterable[tuple[Location, ScrubResult]], now: datetime) -> Iterator[ScrubResult]:
     group = list(group)
     good = [(now.isoformat(), place.volume, place.path, place.sha) for place, found in group if found.verdict == "good"]
     if good:
@@ -247,9 +245,7 @@ def _settle(
         yield found
 
 
-def _result(
-    place: Location, verdict: Verdict, reason: str, damage: tuple[tuple[int, int], ...] = ()
-) -> ScrubResult:
+def _result(place: Location, verdict: Verdict, reason: str, damage: tuple[tuple[int, int], ...] = ()) -> ScrubResult:
     return ScrubResult(
         volume=place.volume, path=place.path, id=ContentId(place.sha), size=place.size, verdict=verdict,
         reason=reason, damage=damage,

@@ -80,5 +80,5 @@ def test_sparse_reads_do_not_matter(monkeypatch: pytest.MonkeyPatch) -> None:
         data = os.urandom(2 * MIB + 5)
         stream.write(data)
         stream.flush()
-        monkeypatch.setattr(os, "preadv", lambda fd, views, at: real(fd, [views[0][: 300_001]], at))
+        monkeypatch.setattr(os, "preadv", lambda fd, views, at: real(fd, [views[0][:300_001]], at))
         assert list(leaf_digests(stream.fileno())) == leaves_of(data)
