@@ -2,14 +2,14 @@
 
 import concurrent.futures
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
 
 
-def map_in_threads(work: Callable[[A], B], items: Iterable[A], *, threads: int, ahead: int) -> Iterator[B]:
+def map_in_threads(work: Callable[[A], B], items: Iterable[A], *, threads: int, ahead: int) -> Generator[B, None, None]:
     """Like ``Executor.map``, in order, but takes only ``ahead`` items before their results are wanted.
 
     Whoever stops listening ends the work: what has not begun is dropped.

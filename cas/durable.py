@@ -6,6 +6,10 @@ steps: 50 of 50 files present but empty after a simulated power cut.
 
 Bytes that are offered again are compared with what lies under their name: a damaged file is replaced by the good bytes,
 because whoever is told "stored" must find them.
+
+Between the writing of a file and the commit of its row somebody may remove the file as rubbish: nobody names it yet.
+So its temporary name stays until the row is committed, and ``Written.put_back`` (called while no other process can
+write to the index) gives the bytes their place again.
 """
 
 import contextlib
@@ -13,6 +17,7 @@ import hashlib
 import os
 import secrets
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -53,6 +58,31 @@ class ShardTree:
         self._durable.add(folder)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Written:
+    """Bytes that lie durably under their name, and still under a temporary one until their row is committed."""
+
+    id: ContentId
+    size: int
+    path: Path
+    temporary: Path
+
+    def put_back(self, tree: ShardTree) -> None:
+        """Gives the bytes their name again if it was taken away since.
+
+        Raises:
+            OSError: the disk refused.
+        """
+        if not os.path.lexists(self.path):
+            os.link(self.temporary, self.path)
+            sync_folder(self.path.parent, tree.sync)
+
+    def settle(self) -> None:
+        """Drops the temporary name."""
+        with contextlib.suppress(OSError):
+            self.temporary.unlink()
+
+
 def write_blob(
     chunks: Iterable[bytes | memoryview],
     *,
@@ -61,8 +91,8 @@ def write_blob(
     max_bytes: int,
     expected: ContentId | None,
     refuse: Callable[[ContentId], None] = lambda _: None,
-) -> tuple[ContentId, int, Path]:
-    """Stores a stream under its hash in ``tree``; returns id, size and path. Idempotent; heals damaged bytes.
+) -> Written:
+    """Stores a stream under its hash in ``tree``. Idempotent; heals damaged bytes. The caller settles what it gets.
 
     A chunk is used up before the next is asked for, so the caller may fill one buffer again and again.
     ``refuse`` is asked once the hash is known, before the bytes get their name; what it raises stores nothing.
@@ -79,18 +109,25 @@ def write_blob(
         refuse(cid)
         target = tree.path(cid)
         tree.make_durable(target.parent)
-        try:
-            os.link(temporary, target)
-        except FileExistsError:
-            if not _holds(target, cid, size):
-                os.replace(temporary, target)  # noqa: PTH105 - beside os.link
+        _link(temporary, target, cid, size)
         sync_folder(target.parent, tree.sync)
-    except OSError as error:
-        raise StoreFailed(f"not stored: {error.strerror or error}") from error
-    finally:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-    return cid, size, target
+        if isinstance(error, OSError):
+            raise StoreFailed(f"not stored: {error.strerror or error}") from error
+        raise
+    return Written(id=cid, size=size, path=target, temporary=temporary)
+
+
+def _link(temporary: Path, target: Path, cid: ContentId, size: int) -> None:
+    try:
+        os.link(temporary, target)
+    except FileExistsError:
+        if not _holds(target, cid, size):
+            second = temporary.with_name(temporary.name + ".heals")
+            os.link(temporary, second)
+            os.replace(second, target)  # noqa: PTH105 - beside os.link
 
 
 def owned_path(root: Path, cid: ContentId) -> Path:

@@ -4,6 +4,8 @@ Invariants:
 - A row exists only for bytes that were on disk before it was committed.
 - The same bytes at several places are one blob with several locations; a blob without a location has no row.
 - One connection writes, under a lock. Reads have connections of their own and never wait for a commit.
+- Owned files are given their place back, and rubbish is unlinked, only inside a write transaction: of "the row is
+  committed" and "the file is gone" at most one can be true, in any number of threads and processes.
 - Nothing of SQLite leaves: every failure is ``StoreFailed``.
 
 It leaves out: files (``cas.store``).
@@ -15,10 +17,11 @@ import hmac
 import sqlite3
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self
+from urllib.parse import quote
 
 from cas.errors import StoreFailed
 from cas.ids import ContentId
@@ -154,8 +157,21 @@ class BlobIndex:
         return [ContentId(row["sha"]) for row in self.select("SELECT sha FROM blob ORDER BY sha")]
 
     # ------------------------------------------------------------------ writing
-    def record(self, found: Sequence[Location], *, verified: str, replaced: Sequence[ContentId] = ()) -> None:
-        """Commits locations (and their blobs) together, durably; ``replaced`` lay at some of these places before.
+    def record(
+        self,
+        found: Sequence[Location],
+        *,
+        verified: str,
+        replaced: Sequence[ContentId] = (),
+        first: Callable[[Sequence[Location]], None] = lambda _found: None,
+    ) -> None:
+        """Commits locations (and their blobs) together, durably; what was rubbish among them is not any more.
+
+        Args:
+            found: where they lie.
+            verified: when they were read whole.
+            replaced: lay at some of these places before.
+            first: makes true of files what the rows will say; nobody else can write to the index meanwhile.
 
         Raises:
             StoreFailed: the disk refused; nothing of the group is stored.
@@ -164,6 +180,8 @@ class BlobIndex:
         """
         with self.transaction() as conn:
             found = _without_withdrawn(conn, found)
+            first(found)
+            conn.executemany("DELETE FROM unnamed WHERE sha = ?", [(item.sha,) for item in found])
             conn.executemany(
                 "INSERT INTO blob VALUES (?, ?, ?) ON CONFLICT (sha) DO UPDATE SET verified = excluded.verified",
                 [(item.sha, item.size, verified) for item in found],
@@ -215,7 +233,27 @@ class BlobIndex:
                         conn.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
                     raise StoreFailed(f"the index could not be written: {error}") from error
+                if isinstance(error, OSError):
+                    raise StoreFailed(f"not stored: {error.strerror or error}") from error
                 raise
+
+    @contextlib.contextmanager
+    def long_reader(self) -> Iterator[sqlite3.Connection]:
+        """A connection of its own for long work, with temporary tables; it cannot write to the index.
+
+        Raises:
+            StoreFailed: the index cannot be read.
+        """
+        address = f"file:{quote(str(self._path))}?mode=ro"
+        try:
+            conn = sqlite3.connect(address, uri=True, timeout=_BUSY_S, isolation_level=None)
+            try:
+                conn.row_factory = sqlite3.Row
+                yield conn
+            finally:
+                conn.close()
+        except sqlite3.Error as error:
+            raise StoreFailed(f"the index could not be read: {error}") from error
 
     def _one(self, sql: str, *values: str | bytes) -> sqlite3.Row | None:
         rows = self.select(sql, *values)

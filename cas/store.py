@@ -18,14 +18,14 @@ import fcntl
 import os
 import stat as stat_module
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, Self
 
 from cas.batches import in_groups, map_in_threads
-from cas.durable import BUFFER_BYTES, ShardTree, Sync, hash_descriptor, sync_folder, write_blob
+from cas.durable import BUFFER_BYTES, ShardTree, Sync, Written, hash_descriptor, sync_folder, write_blob
 from cas.errors import BlobChanged, BlobNotFound, BlobRefused, BlobWithdrawn, StoreFailed, VolumeProblem
 from cas.files import SAMPLED_FILES, is_same, open_inside, root_problem, sample_problem
 from cas.ids import ContentId
@@ -123,6 +123,11 @@ class BlobStore:
             self._presence = -1
             self.index.close()
 
+    @property
+    def tree(self) -> ShardTree:
+        """Where owned files lie; for the modules of this package that look after bytes."""
+        return self._tree
+
     # ------------------------------------------------------------------ owned
     def put_bytes(self, data: bytes, *, now: datetime, expected: ContentId | None = None) -> PutResult:
         """Stores these bytes durably."""
@@ -151,22 +156,32 @@ class BlobStore:
 
         Eight threads: their fsyncs share the filesystem's journal commits, which is what costs the time.
         """
+        unsettled: set[Written] = set()
 
-        def copy(path: Path) -> Location | AdoptFailure:
+        def copy(path: Path) -> Written | AdoptFailure:
             try:
-                return self._write(self._chunks(path), MAX_BLOB_BYTES, None)
+                written = self._write(self._chunks(path), MAX_BLOB_BYTES, None)
             except (OSError, BlobRefused, BlobWithdrawn, StoreFailed) as error:
                 barred = isinstance(error, BlobWithdrawn)
                 return AdoptFailure(relpath=str(path), reason=_reason(error), is_withdrawn=barred)
+            unsettled.add(written)
+            return written
 
-        def work_of(item: Location | AdoptFailure) -> int:
-            return item.size if isinstance(item, Location) else 0
+        def work_of(item: Written | AdoptFailure) -> int:
+            return item.size if isinstance(item, Written) else 0
 
-        copied = map_in_threads(copy, paths, threads=threads, ahead=4 * threads)
-        for group in in_groups(copied, most=GROUP_FILES, most_bytes=GROUP_BYTES, bytes_of=work_of):
-            stored = iter(self._record([item for item in group if isinstance(item, Location)], now))
-            for item in group:
-                yield item if isinstance(item, AdoptFailure) else next(stored)
+        try:
+            copied = map_in_threads(copy, paths, threads=threads, ahead=4 * threads)
+            with contextlib.closing(copied):
+                for group in in_groups(copied, most=GROUP_FILES, most_bytes=GROUP_BYTES, bytes_of=work_of):
+                    written = [item for item in group if isinstance(item, Written)]
+                    stored = iter(self._record(written, now))
+                    unsettled.difference_update(written)
+                    for item in group:
+                        yield item if isinstance(item, AdoptFailure) else next(stored)
+        finally:
+            for item in unsettled:
+                item.settle()
 
     def _chunks(self, path: Path) -> Iterator[memoryview]:
         buffer = self._buffer()
@@ -174,22 +189,35 @@ class BlobStore:
             while count := stream.readinto(buffer):
                 yield memoryview(buffer)[:count]
 
-    def _write(self, chunks: Iterable[bytes | memoryview], max_bytes: int, expected: ContentId | None) -> Location:
-        cid, size, path = write_blob(
+    def _write(self, chunks: Iterable[bytes | memoryview], max_bytes: int, expected: ContentId | None) -> Written:
+        return write_blob(
             chunks, tree=self._tree, staging=self._staging, max_bytes=max_bytes, expected=expected,
             refuse=self._refuse_withdrawn,
         )  # fmt: skip
-        return _seen(OWNED, cid.hex, cid, path.stat(), size)
 
-    def _record(self, locations: list[Location], now: datetime) -> list[PutResult]:
-        if not locations:
+    def _record(self, written: list[Written], now: datetime) -> list[PutResult]:
+        if not written:
             return []
-        known = {item.sha for item in locations if self.index.size_of(ContentId(item.sha)) is not None}
-        self.index.record(locations, verified=now.isoformat())
+        known = {item.id for item in written if self.index.size_of(item.id) is not None}
+
+        def put_back(found: Sequence[Location]) -> None:
+            shas = {item.sha for item in found}
+            for item in written:
+                if item.id.digest in shas:
+                    item.put_back(self._tree)
+
+        try:
+            locations = [_seen(OWNED, item.id.hex, item.id, item.temporary.stat(), item.size) for item in written]
+            self.index.record(locations, verified=now.isoformat(), first=put_back)
+        except OSError as error:
+            raise StoreFailed(f"not stored: {error.strerror or error}") from error
+        finally:
+            for item in written:
+                item.settle()
         results: list[PutResult] = []
-        for item in locations:
-            results.append(PutResult(id=ContentId(item.sha), size=item.size, is_new=item.sha not in known))
-            known.add(item.sha)
+        for item in written:
+            results.append(PutResult(id=item.id, size=item.size, is_new=item.id not in known))
+            known.add(item.id)
         return results
 
     # ------------------------------------------------------------------ adopted

@@ -20,6 +20,8 @@ COMMANDS: Final[dict[str, str]] = {
     "backup": "node.cli.backup:backup",
     "restore": "node.cli.backup:restore",
     "reindex": "node.cli.reindex:reindex",
+    "gc": "node.cli.gc:gc",
+    "pin": "node.cli.pin:pin",
     "export": "node.cli.export:export",
     "findings": "node.cli.findings:findings",
     "staff": "node.cli.staff:staff",

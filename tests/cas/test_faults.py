@@ -42,7 +42,9 @@ if is_sabotaged:  # says "stored" before the commit, and writes under the final 
             stream.flush()
             counting_fsync(stream.fileno())
             stream.write(data[9000:])
-        return cid, len(data), target
+        temporary = staging / cid.hex
+        temporary.touch()
+        return cas.durable.Written(id=cid, size=len(data), path=target, temporary=temporary)
     cas.store.write_blob = in_place
 store = BlobStore.open(folder / "store", sync=counting_fsync)
 store.define_volume("v", folder / "files")
