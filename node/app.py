@@ -27,6 +27,7 @@ from node.services.descriptor import DescriptorService
 from node.services.job_rules import OfferedPipeline
 from node.services.jobs import JobService
 from node.services.registry_ping import Heartbeat, registry_ping
+from node.services.withdraw import finish_begun
 from node.storage.journal import SqliteJournal
 from node.storage.people import forget_nonces
 from node.web import blobs, descriptor_api, job_pages, jobs_api, listing_api, pages, records_api, session
@@ -46,6 +47,7 @@ NONCES_TICK_S: Final = 300
 PING_TICK_S: Final = 2
 """How often the heartbeat looks whether a registry is due (``node.services.registry_ping`` says when)."""
 MAX_TARGET_CHARS: Final = 8000
+FOLDER: Final = web.AppKey("folder", NodeFolder)
 HEARTBEAT: Final = web.AppKey("heartbeat", Heartbeat)
 log = logging.getLogger("vasculum")
 
@@ -65,6 +67,7 @@ def build_application(
     app[SETTINGS] = settings
     app[DATABASE] = folder.database
     app[BLOBS] = folder.blobs
+    app[FOLDER] = folder
     app[blobs.WARM] = WarmPlaces(folder.database)
     app[IDENTITY] = folder.key
     app[CLOCK] = clock
@@ -148,6 +151,7 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
     )
     scheduler.add_job(_tick(app, _poll_jobs), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _forget_nonces), "interval", seconds=NONCES_TICK_S)
+    scheduler.add_job(_tick(app, _finish_withdrawals), "interval", seconds=JOBS_TICK_S)
     if app[SETTINGS].federation.registries:
         scheduler.add_job(_tick(app, ping_registries), "interval", seconds=PING_TICK_S)
     scheduler.start()
@@ -168,6 +172,11 @@ def _tick(app: web.Application, work: Callable[[web.Application], Awaitable[None
 
 async def _poll_jobs(app: web.Application) -> None:
     await app[JOBS].poll()
+
+
+async def _finish_withdrawals(app: web.Application) -> None:
+    """A withdrawal whose command was killed is carried out by whoever finds it."""
+    await asyncio.to_thread(finish_begun, app[FOLDER], now=app[CLOCK]())
 
 
 async def _forget_nonces(app: web.Application) -> None:

@@ -71,6 +71,26 @@ def ingest_lock(folder: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
+def withdraw_lock(folder: Path) -> Iterator[None]:
+    """Holds the folder for one withdrawal; a node may serve meanwhile.
+
+    Raises:
+        FolderBusy: another withdrawal is running.
+    """
+    with _exclusive(folder / "data" / "withdraw.lock", f"another withdrawal in {folder} is running: wait for it"):
+        yield
+
+
+def is_served(lock: Path) -> bool:
+    """Whether a process serves the folder of this lock."""
+    try:
+        with serve_lock(lock):
+            return False
+    except FolderBusy:
+        return True
+
+
+@contextlib.contextmanager
 def _exclusive(path: Path, busy: str) -> Iterator[None]:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)

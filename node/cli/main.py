@@ -24,6 +24,7 @@ COMMANDS: Final[dict[str, str]] = {
     "pin": "node.cli.pin:pin",
     "export": "node.cli.export:export",
     "findings": "node.cli.findings:findings",
+    "withdraw": "node.cli.withdraw:withdraw",
     "staff": "node.cli.staff:staff",
     "researchers": "node.cli.researchers:researchers",
     "requests": "node.cli.requests:requests",

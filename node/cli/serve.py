@@ -13,6 +13,7 @@ from node.app import HEARTBEAT, build_application
 from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError
 from node.folder import FolderBusy, NodeFolder, open_folder, serve_lock
+from node.services.withdraw import finish_begun, withdrawals_to_clean
 from node.setup import check_origin
 from node.storage.db import DatabaseError
 from runners.catalogue import Catalogue
@@ -34,6 +35,13 @@ def serve(node_dir: Path, verbose: bool) -> None:
             if wrong:
                 raise UserError(wrong)
             folder.blobs.sweep_staging()
+            finish_begun(folder, now=datetime.now(UTC))
+            if waiting := withdrawals_to_clean(folder):
+                click.echo(
+                    f"warning: the node's files still hold remains of {waiting} withdrawn images: "
+                    f"stop it and run `vasculum withdraw {node_dir} --finish`",
+                    err=True,
+                )
             for problem in folder.blobs.volume_problems():
                 click.echo(f"warning: {problem}", err=True)
             asyncio.run(_serve(folder))

@@ -32,7 +32,7 @@ from linkeddata.source import SourceMedia, SourceRow
 from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
 from node.services.ingest_rules import RULES_PREFIX, rules_digest
-from node.services.intake_bytes import ByteIntake, Fetch, MediumBytes, known_bytes, same_images
+from node.services.intake_bytes import WITHDRAWN_CODE, ByteIntake, Fetch, MediumBytes, known_bytes, same_images
 from node.services.intake_source import Intake
 from node.services.publish_medium import RowContext, withdraw_medium
 from node.services.publish_row import publish_row, withdraw_row
@@ -368,6 +368,8 @@ class Ingest:
                 known = conn.execute(
                     "SELECT image, state FROM medium WHERE source = ? AND key = ?", (row.source, medium.key)
                 ).fetchone()
+                if known is None and found[medium.key].code == WITHDRAWN_CODE:
+                    continue
                 if known is None or known["state"] != "active":
                     return True
                 content_id = found[medium.key].content_id

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
-from cas.errors import CasError, StoreFailed
+from cas.errors import BlobWithdrawn, CasError, StoreFailed
 from cas.ids import ContentId
 from cas.store import AdoptFailure, BlobStore
 from linkeddata.archive_files import DAMAGE
@@ -28,6 +28,8 @@ from runners.errors import ImageRefused
 
 Fetch = Callable[[str], bytes]
 """An address -> its bytes, within limits; raises OSError with the reason."""
+WITHDRAWN_CODE: Final = "withdrawn"
+"""The finding about bytes that came again after they were withdrawn."""
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -108,7 +110,7 @@ class ByteIntake:
         found: dict[str, MediumBytes] = {}
         for result in self._blobs.adopt_many(self._intake.source, paths, now=now):
             if isinstance(result, AdoptFailure):
-                found[result.relpath] = _unusable(result.reason)
+                found[result.relpath] = _barred() if result.is_withdrawn else _unusable(result.reason)
             else:
                 found[result.relpath] = MediumBytes(
                     content_id=result.id, size_bytes=result.size,
@@ -131,6 +133,8 @@ class ByteIntake:
                 put = self._blobs.put_stream(chunks, now=now, max_bytes=self._limits.max_file_bytes)
         except StoreFailed:
             raise
+        except BlobWithdrawn:
+            return _barred()
         except (CasError, DwcaError, OSError, *DAMAGE) as error:
             return _unusable(str(error))
         return MediumBytes(content_id=put.id, size_bytes=put.size, hashed_bytes=put.size)
@@ -159,7 +163,10 @@ class ByteIntake:
             return MediumBytes(problem=f"could not be fetched: {error}", code="not-fetched")
         except ImageRefused as error:
             return MediumBytes(problem=f"what the address gives is no image: {error}", code="not-fetched")
-        put = self._blobs.put_bytes(data, now=now)
+        try:
+            put = self._blobs.put_bytes(data, now=now)
+        except BlobWithdrawn:
+            return _barred()
         return MediumBytes(content_id=put.id, size_bytes=put.size, hashed_bytes=put.size)
 
 
@@ -188,6 +195,10 @@ def same_images(
         if digest in blobs_of:
             found[key] = blobs_of[digest][1]
     return found
+
+
+def _barred() -> MediumBytes:
+    return MediumBytes(problem="the institution withdrew these bytes: not taken in again", code=WITHDRAWN_CODE)
 
 
 def _unusable(reason: str) -> MediumBytes:

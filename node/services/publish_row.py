@@ -14,6 +14,7 @@ from linkeddata.records import build_specimen
 from linkeddata.source import SourceRow
 from linkeddata.times import format_time
 from node.services.ingest_rules import protect
+from node.services.intake_bytes import WITHDRAWN_CODE
 from node.services.publish_medium import (
     RowContext,
     enforce_classes,
@@ -43,7 +44,7 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
     protection = protect(row, context.settings, context.source)
     before = _images_of(conn, iri)
     _move_media(conn, iri, row, context)
-    outcomes = [publish_medium(conn, medium.key, context) for medium in row.media]
+    outcomes = [publish_medium(conn, medium.key, context) for medium in row.media if _may_be(conn, medium.key, context)]
     published = records.publish(
         conn,
         records.NewRecord(
@@ -100,6 +101,15 @@ def withdraw_row(conn: sqlite3.Connection, key: str, context: RowContext) -> int
     _drop_media(conn, row["iri"], set(), context, keep_links=True)
     index_specimen(conn, row["iri"])
     return count
+
+
+def _may_be(conn: sqlite3.Connection, key: str, context: RowContext) -> bool:
+    """Whether a medium is published at all: not one that has nothing but withdrawn bytes."""
+    found = context.media.get(key)
+    if found is None or found.code != WITHDRAWN_CODE:
+        return True
+    known = conn.execute("SELECT 1 FROM medium WHERE source = ? AND key = ?", (context.intake.source, key)).fetchone()
+    return known is not None
 
 
 def _images_of(conn: sqlite3.Connection, specimen: str) -> set[str]:

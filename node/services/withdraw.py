@@ -1,0 +1,194 @@
+"""Withdrawing an image: its bytes and everything made from them, and then the remains in the node's files.
+
+The order, and what a kill leaves at each point:
+
+1. The mark in the blob index: from here on no door gives the bytes out and no ingest takes them in.
+2. One transaction in the database (``node.storage.forget``): records, text, results, search.
+3. Files: the owned copy, copies in quarantine, previews and whatever else is derived, staging.
+4. ``close``: the index forgets the id. Until then ``finish_begun`` (any later run, and a serving node by itself)
+   takes up 2 and 3 again.
+5. ``clean``: both databases are rewritten (VACUUM) and their logs emptied, because deleted rows live on in free pages,
+   in the middle of pages and in the write-ahead log. Costs a rewrite of the files, so it can be done later and once
+   for many withdrawals; until then ``withdrawals_to_clean`` says how many wait.
+
+It leaves out: backups and what others have copied (``node.cli.withdraw`` says so), asking people.
+"""
+
+import contextlib
+import shutil
+import sqlite3
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from cas.errors import StoreFailed
+from cas.ids import ContentId
+from cas.withdrawn import Unfinished
+from linkeddata.times import format_time
+from node.access import ANONYMOUS, Door, decide
+from node.config import Settings
+from node.folder import FolderBusy, NodeFolder, is_served, withdraw_lock
+from node.storage.db import connect
+from node.storage.facts import bytes_facts
+from node.storage.forget import Traces, find_traces, forget
+
+BESIDE_SERVER_BYTES: Final = 1 << 30
+"""A database larger than this is not rewritten beside a server: its writers would wait longer than they do."""
+CHECKPOINT_S: Final = 20
+"""How long readers of a running server are waited for; their reads end after five seconds."""
+OPTIMIZE: Final = "INSERT INTO specimen_text (specimen_text) VALUES ('optimize')"
+"""Merges the full-text index: deleted words stay in its segments until then."""
+Say = Callable[[str], None]
+
+
+class CleaningHeld(Exception):
+    """The files were not rewritten; everything else is done. The message says what to do."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WithdrawalPlan:
+    """What a withdrawal would do."""
+
+    id: ContentId
+    traces: Traces
+    told: bool
+    adopted: tuple[str, ...]
+    """Files of the institution that stay, and are never served or taken in again."""
+    owned: bool
+    derived: tuple[Path, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing here knows these bytes."""
+        return not (self.adopted or self.owned or self.traces.media or self.traces.earlier or self.derived)
+
+
+def plan_withdrawal(folder: NodeFolder, cid: ContentId) -> WithdrawalPlan:
+    """What is here of these bytes. Changes nothing."""
+    with folder.database.reader(limit_s=None) as conn:
+        traces = find_traces(conn, cid.hex)
+        told = decide(ANONYMOUS, Door.RECORD, bytes_facts(conn, cid)).allowed
+    places = folder.blobs.places(cid)
+    return WithdrawalPlan(
+        id=cid,
+        traces=traces,
+        told=told,
+        adopted=tuple(str(path) for path in places if path is not None),
+        owned=None in places,
+        derived=tuple(derived_files(folder.settings, cid)),
+    )
+
+
+def withdraw(folder: NodeFolder, plan: WithdrawalPlan, *, reason: str, now: datetime, new_key: bytes) -> None:
+    """Steps 1 to 4. Safe to repeat after a kill at any point.
+
+    Raises:
+        FolderBusy: another withdrawal is running.
+        StoreFailed, sqlite3.Error: the disk refused; what is done stays done, run it again.
+    """
+    with withdraw_lock(folder.settings.folder):
+        todo = folder.blobs.withdrawals.withdraw(
+            plan.id, reason=reason, told=plan.told, at=format_time(now), new_key=new_key
+        )
+        _carry_out(folder, todo, now=now)
+
+
+def finish_begun(folder: NodeFolder, *, now: datetime) -> int:
+    """Carries out withdrawals that were interrupted; returns how many. Does nothing while one is running."""
+    if not folder.blobs.withdrawals.unfinished():
+        return 0
+    count = 0
+    with contextlib.suppress(FolderBusy), withdraw_lock(folder.settings.folder):
+        for todo in folder.blobs.withdrawals.unfinished():
+            _carry_out(folder, todo, now=now)
+            count += 1
+    return count
+
+
+def withdrawals_to_clean(folder: NodeFolder) -> int:
+    """How many withdrawals wait for ``clean``."""
+    return sum(item.state != "clean" for item in folder.blobs.withdrawals.every())
+
+
+def clean(folder: NodeFolder, *, say: Say = lambda _: None, beside_server_bytes: int = BESIDE_SERVER_BYTES) -> None:
+    """Step 5: no byte of the node's files holds what was withdrawn.
+
+    Raises:
+        CleaningHeld: it was not done; the message says why and what to do.
+    """
+    settings = folder.settings
+    files = [settings.database_path, settings.blobs_path / "index.sqlite"]
+    size = sum(path.stat().st_size for path in files)
+    again = f"`vasculum withdraw {settings.folder} --finish`"
+    if size > beside_server_bytes and is_served(settings.lock_path):
+        raise CleaningHeld(
+            f"the databases have {size / 1e9:.1f} GB, and rewriting them would keep the running server from writing for"
+            f" about {size / 50e6:.0f} s: stop the server and run {again}"
+        )
+    free = shutil.disk_usage(settings.database_path.parent).free
+    if free < 2 * size:
+        raise CleaningHeld(f"rewriting the databases needs {2 * size / 1e9:.1f} GB free: make room, then run {again}")
+    for path in aside_copies(settings):
+        say(f"removing {path.name}: an older copy of the database, which still holds it")
+        path.unlink(missing_ok=True)
+    folder.blobs.sweep_staging()
+    try:
+        with folder.database.transaction() as conn:
+            conn.execute("PRAGMA secure_delete=ON")
+            conn.execute(OPTIMIZE)
+        for path in files:
+            say(f"rewriting {path.name} ({path.stat().st_size / 1e6:.1f} MB)")
+            _rewrite(path)
+    except sqlite3.OperationalError as error:
+        raise CleaningHeld(f"{error}: stop the server or run {again} when it is less busy") from error
+    folder.blobs.withdrawals.clean()
+
+
+def derived_files(settings: Settings, cid: ContentId) -> Iterator[Path]:
+    """Whatever lies below the folder of derived things under the id of these bytes."""
+    root = settings.derived_path
+    for pattern in (f"*/{cid.hex}*", f"*/{cid.hex[:2]}/{cid.hex}*", f"*/{cid.hex[:2]}/{cid.hex[2:4]}/{cid.hex}*"):
+        yield from root.glob(pattern)
+
+
+def aside_copies(settings: Settings) -> list[Path]:
+    """Copies of the databases that a migration or an interrupted step put beside them."""
+    folders = (settings.database_path.parent, settings.blobs_path)
+    return [path for folder in folders for path in sorted(folder.glob("*.sqlite.before-schema-*"))]
+
+
+def _carry_out(folder: NodeFolder, todo: Unfinished, *, now: datetime) -> None:
+    known = folder.blobs.withdrawals.find(todo.id)
+    if known is None:
+        raise StoreFailed("a withdrawal that was begun has no mark: run `vasculum doctor`")
+    names = [*(path for volume, path in todo.places if volume), *todo.urls]
+    with folder.database.transaction() as conn:
+        forget(conn, todo.id.hex, reason=known.reason, names=names, now=now)
+    folder.blobs.erase(todo)
+    for path in derived_files(folder.settings, todo.id):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    folder.blobs.withdrawals.close(todo.id)
+
+
+def _rewrite(path: Path) -> None:
+    """VACUUM, then the write-ahead log into the file and its length to zero."""
+    conn = connect(path)
+    try:
+        conn.execute("PRAGMA secure_delete=ON")
+        conn.execute("VACUUM")
+        conn.execute(f"PRAGMA busy_timeout={CHECKPOINT_S * 1000}")
+        if conn.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:
+            raise sqlite3.OperationalError("readers hold on to the old state")
+    finally:
+        conn.close()
+
+
+__all__ = [
+    "CleaningHeld", "WithdrawalPlan", "aside_copies", "clean", "derived_files", "finish_begun", "plan_withdrawal",
+    "withdraw", "withdrawals_to_clean",
+]  # fmt: skip
