@@ -192,8 +192,9 @@ def _move_rows(store: BlobStore, volume: str, moved: list[tuple[Location, SeenFi
         return
     with store.index.transaction() as conn:
         conn.executemany(
+            # Only where the blob is still known: it may have been withdrawn while the tree was walked.
             """INSERT OR REPLACE INTO location (volume, path, sha, size, mtime_ns, ino, dev, checked)
-               VALUES (?, ?, ?, ?, ?, ?, ?, ?)""",
+               SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM blob WHERE sha = ?3)""",
             [(volume, new.path, old.sha, new.size, new.mtime_ns, new.ino, new.dev, old.checked) for old, new in moved],
         )
         conn.executemany("DELETE FROM location WHERE volume = ? AND path = ?", [(volume, old.path) for old, _ in moved])

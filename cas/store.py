@@ -349,7 +349,7 @@ class BlobStore:
 
     def places(self, cid: ContentId) -> list[Path | None]:
         """Where the bytes lie: files of the institution, or None for the store's own copy. Opens nothing."""
-        return [None if volume is None else volume.root / place.path for place, volume in self._index.places(cid)]
+        return [None if volume is None else volume.root / place.path for place, volume in self.index.places(cid)]
 
     def open_blob(self, cid: ContentId) -> BlobReader:
         """Opens the first place of these bytes that is still what was indexed.

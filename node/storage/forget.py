@@ -1,6 +1,6 @@
 """Forgetting bytes in the database: every row that was made from an image goes, in the caller's one transaction.
 
-What happens to each table is said in ``docs/how-to-store.md`` ("Withdrawing"); a test compares it with the schema.
+What happens to each table is said in ``docs/how-to-withdraw.md``; a test compares it with the schema.
 
 Invariants:
 - Media of the bytes become tombstones in the publication log; specimens that named them get a version without them,

@@ -122,6 +122,6 @@ def test_the_mark_does_not_name_the_bytes(store: BlobStore, tmp_path: Path) -> N
     store.put_bytes(DATA, now=NOW)
     store.erase(withdraw(store))
     store.withdrawals.close(CID)
-    marks = [row["mark"] for row in store.withdrawals._index.select("SELECT mark FROM withdrawn")]
+    marks = [row["mark"] for row in store.index.select("SELECT mark FROM withdrawn")]
     assert marks != [CID.digest]
     assert len(marks[0]) == 32
