@@ -23,6 +23,7 @@ from typing import Final
 
 from cas.errors import BlobRefused, StoreFailed
 from cas.ids import ContentId
+from cas.pace import Took
 
 Sync = Callable[[int], None]
 """``os.fsync``, or in a sabotaged test something weaker."""
@@ -145,7 +146,7 @@ def sync_folder(folder: Path, sync: Sync) -> None:
 
 
 def hash_descriptor(
-    descriptor: int, buffer: bytearray | None = None, *, took: Callable[[int], None] | None = None
+    descriptor: int, buffer: bytearray | None = None, *, took: Took | None = None
 ) -> tuple[ContentId, int]:
     """Id and size of an opened file, read from its beginning; the descriptor's position stays.
 

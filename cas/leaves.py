@@ -14,7 +14,7 @@ from typing import Final
 
 from cas.errors import BlobChanged, BlobRefused
 from cas.ids import ContentId
-from cas.pace import Pace
+from cas.pace import Took
 from cas.store import BlobStore
 from cas.unixfs import DAG_PB, LEAF_BYTES, RAW, Node, leaf_digests, tree_of
 
@@ -65,7 +65,7 @@ def leaf_table(store: BlobStore, cid: ContentId) -> LeafTable | None:
     )  # fmt: skip
 
 
-def build_leaf_table(store: BlobStore, cid: ContentId, *, now: datetime, pace: Pace | None = None) -> LeafTable:
+def build_leaf_table(store: BlobStore, cid: ContentId, *, now: datetime, took: Took | None = None) -> LeafTable:
     """Reads the file and keeps its table; the one that is there already, if it is.
 
     Raises:
@@ -80,7 +80,7 @@ def build_leaf_table(store: BlobStore, cid: ContentId, *, now: datetime, pace: P
         if blob.size <= LEAF_BYTES:
             raise BlobRefused("a file of one leaf is its own block")
         whole = hashlib.sha256()
-        leaves = tuple(leaf_digests(blob.fd, took=None if pace is None else pace.took, whole=whole.update))
+        leaves = tuple(leaf_digests(blob.fd, took=took, whole=whole.update))
         if whole.digest() != cid.digest:
             raise BlobChanged("the bytes do not have their hash any more: scrub finds out why")
         size = blob.size

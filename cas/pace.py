@@ -9,6 +9,8 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
+Took = Callable[[int], None]
+"""Told how many bytes were just read; may wait."""
 MAX_DEBT_S: Final = 10.0
 """A burst of visitors stops work in the background for at most this long after it."""
 

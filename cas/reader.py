@@ -19,6 +19,8 @@ class BlobPlace:
     open_fd: Callable[[], int]
     """Opens the file; ``OSError`` or ``BlobRefused`` when it is not there any more."""
     is_same: Callable[[os.stat_result], bool]
+    volume: str = ""
+    """Name of the volume it lies in; empty: owned."""
 
     def open(self) -> "BlobReader":
         """Opens the file if it is still the one that was indexed; no index is asked.

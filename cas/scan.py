@@ -23,9 +23,9 @@ from cas.errors import BlobRefused, VolumeProblem
 from cas.files import is_same, open_inside, root_problem
 from cas.ids import ContentId
 from cas.index import Location, VolumeRow, to_location
-from cas.pace import Pace
+from cas.pace import Took
 from cas.scrub import is_too_many
-from cas.store import BlobStore
+from cas.store import AdoptFailure, AdoptResult, BlobStore
 
 _PAGE: Final = 20_000
 RACY_NS: Final = 2_000_000_000
@@ -59,7 +59,7 @@ class ScanReport:
     unreadable: list[tuple[str, str]] = field(default_factory=list)
 
 
-def scan(store: BlobStore, volume: str, *, now: datetime, accept: bool = False, pace: Pace | None = None) -> ScanReport:
+def scan(store: BlobStore, volume: str, *, now: datetime, accept: bool = False, took: Took | None = None) -> ScanReport:
     """Compares a volume with its index and brings moved and touched files up to date.
 
     Args:
@@ -67,7 +67,7 @@ def scan(store: BlobStore, volume: str, *, now: datetime, accept: bool = False, 
         volume: its name.
         now: for rows that are brought up to date.
         accept: go on although more than one file in a hundred differs.
-        pace: for files that have to be read (touched ones).
+        took: told how many bytes were read of files that have to be (touched ones); may wait.
 
     Raises:
         VolumeProblem: the root is missing or empty, or too much differs; nothing was changed.
@@ -108,7 +108,7 @@ def scan(store: BlobStore, volume: str, *, now: datetime, accept: bool = False, 
             ' was changed (another tree is mounted? a network drive renumbers: identity = "size+mtime";'
             " right as it is: --accept)"
         )
-    _settle_odd(store, tree, odd, report, now, pace)
+    _settle_odd(store, tree, odd, report, now, took)
     _move_rows(store, volume, moved)
     report.moved = [(old.path, new.path) for old, new in moved]
     old_paths = {old.path for old, _ in moved}
@@ -200,6 +200,61 @@ def _move_rows(store: BlobStore, volume: str, moved: list[tuple[Location, SeenFi
         conn.executemany("DELETE FROM location WHERE volume = ? AND path = ?", [(volume, old.path) for old, _ in moved])
 
 
+def list_files(store: BlobStore, volume: str, report: ScanReport, *, variant: str, now: datetime) -> int:
+    """Notes the new files of a scan for hashing later; returns how many."""
+    rows = [
+        (volume, seen.path, seen.size, seen.mtime_ns, seen.ino, seen.dev, variant, now.isoformat())
+        for seen in report.new
+    ]
+    with store.index.transaction() as conn:
+        conn.executemany("INSERT OR REPLACE INTO listed VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    return len(rows)
+
+
+def listed_files(store: BlobStore, variant: str) -> Iterator[tuple[str, str, int]]:
+    """Files that are listed and not hashed: (volume, path, bytes)."""
+    at = ("", "")
+    while True:
+        rows = store.index.select(
+            """SELECT volume, path, size FROM listed WHERE variant = ? AND (volume, path) > (?, ?)
+               ORDER BY volume, path LIMIT 1000""",
+            variant, *at,
+        )  # fmt: skip
+        if not rows:
+            return
+        for row in rows:
+            yield row["volume"], row["path"], row["size"]
+        at = (rows[-1]["volume"], rows[-1]["path"])
+
+
+def hash_listed(
+    store: BlobStore, variant: str, *, now: datetime, took: Took | None = None
+) -> Iterator[AdoptResult | AdoptFailure]:
+    """Hashes listed files and takes them into the index; each leaves the list when it is durable there."""
+    by_volume: dict[str, list[str]] = {}
+    for volume, path, _ in listed_files(store, variant):
+        by_volume.setdefault(volume, []).append(path)
+    for volume, paths in by_volume.items():
+        for result in store.adopt_many(volume, paths, now=now, took=took):
+            if isinstance(result, AdoptResult):
+                with store.index.transaction() as conn:
+                    conn.execute("DELETE FROM listed WHERE volume = ? AND path = ?", (volume, result.relpath))
+            yield result
+
+
+def rehome(store: BlobStore, old: str, new: str, prefix: str) -> int:
+    """Rows of a volume that lies inside another one move there; nothing is read. Returns how many."""
+    with store.index.transaction() as conn:
+        conn.execute(
+            "UPDATE OR REPLACE quarantine SET volume = ?, path = ? || path WHERE volume = ?", (new, prefix, old)
+        )
+        count = conn.execute(
+            "UPDATE OR REPLACE location SET volume = ?, path = ? || path WHERE volume = ?", (new, prefix, old)
+        ).rowcount
+        conn.execute("DELETE FROM volume WHERE name = ?", (old,))
+    return int(count)
+
+
 def _renumber(store: BlobStore, group: list[tuple[int, int, str, str]]) -> None:
     with store.index.transaction() as conn:
         conn.executemany("UPDATE location SET ino = ?, dev = ?, checked = '' WHERE volume = ? AND path = ?", group)
@@ -276,7 +331,7 @@ def _settle_odd(
     odd: list[tuple[Location, SeenFile]],
     report: ScanReport,
     now: datetime,
-    pace: Pace | None,
+    took: Took | None,
 ) -> None:
     """Reads files whose time, inode or size differ: the same bytes bring their row up to date."""
     fresh: list[Location] = []
@@ -287,7 +342,7 @@ def _settle_odd(
         try:
             descriptor, before = open_inside(tree.root, row.path)
             try:
-                cid, size = hash_descriptor(descriptor, took=None if pace is None else pace.took)
+                cid, size = hash_descriptor(descriptor, took=took)
                 after = os.fstat(descriptor)
             finally:
                 os.close(descriptor)

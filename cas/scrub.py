@@ -16,6 +16,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final, Literal
 
 from cas.durable import hash_descriptor, owned_path, sync_folder
@@ -23,7 +24,7 @@ from cas.errors import BlobRefused, StoreFailed
 from cas.files import is_same, open_inside, root_problem
 from cas.ids import ContentId
 from cas.index import OWNED, Location, VolumeRow, to_location
-from cas.pace import Pace
+from cas.pace import Took
 from cas.store import BlobStore
 from cas.unixfs import LEAF_BYTES, leaf_digests
 
@@ -65,9 +66,21 @@ class Quarantined:
 
 
 def scrub(
-    store: BlobStore, *, clock: Callable[[], datetime], older_than: datetime, pace: Pace | None = None
+    store: BlobStore,
+    *,
+    clock: Callable[[], datetime],
+    older_than: datetime,
+    took: Callable[[str, int], None] | None = None,
+    should_stop: Callable[[], bool] = lambda: False,
 ) -> Iterator[ScrubResult]:
     """Reads every place that was last checked before ``older_than``, the longest unchecked first.
+
+    Args:
+        store: to read.
+        clock: the time.
+        older_than: what was checked since then is left out.
+        took: told the volume (empty: owned bytes) and how many bytes were read of it; may wait.
+        should_stop: asked between files; what was read until then counts.
 
     Raises:
         StoreFailed: the index cannot be read or written.
@@ -77,12 +90,14 @@ def scrub(
     group: list[tuple[Location, ScrubResult]] = []
     size = 0
     for place in _due(store, older_than.isoformat()):
+        if should_stop():
+            break
         tally = tallies.get(place.volume)
         if tally is not None and tally.problem:
             if tally.is_news():
                 yield _result(place, "volume", tally.problem)
             continue
-        found = _look(store, volumes.get(place.volume), place, pace)
+        found = _look(store, volumes.get(place.volume), place, None if took is None else partial(took, place.volume))
         if tally is not None and found.verdict in ("changed", "missing"):
             tally.count_odd()
             if tally.problem:
@@ -183,11 +198,11 @@ def _due(store: BlobStore, before: str) -> Iterator[Location]:
         at = (rows[-1]["checked"], rows[-1]["volume"], rows[-1]["path"])
 
 
-def _look(store: BlobStore, volume: VolumeRow | None, place: Location, pace: Pace | None) -> ScrubResult:
+def _look(store: BlobStore, volume: VolumeRow | None, place: Location, took: Took | None) -> ScrubResult:
     if volume is None and place.volume != OWNED:
         return _result(place, "missing", "its volume is not known any more")
     try:
-        return _read(store, volume, place, pace)
+        return _read(store, volume, place, took)
     except FileNotFoundError:
         return _result(place, "missing", "there is no such file")
     except BlobRefused as error:
@@ -196,7 +211,7 @@ def _look(store: BlobStore, volume: VolumeRow | None, place: Location, pace: Pac
         return _result(place, "unreadable", error.strerror or str(error))
 
 
-def _read(store: BlobStore, volume: VolumeRow | None, place: Location, pace: Pace | None) -> ScrubResult:
+def _read(store: BlobStore, volume: VolumeRow | None, place: Location, took: Took | None) -> ScrubResult:
     cid = ContentId(place.sha)
     if volume is None:
         path = owned_path(store.folder / "owned", cid)
@@ -207,7 +222,7 @@ def _read(store: BlobStore, volume: VolumeRow | None, place: Location, pace: Pac
             os.close(descriptor)
             return _result(place, "changed", "edited or replaced since it was indexed")
     try:
-        actual, size = hash_descriptor(descriptor, took=None if pace is None else pace.took)
+        actual, size = hash_descriptor(descriptor, took=took)
         if actual == cid:
             return _result(place, "good", "")
         if volume is not None and not is_same(place, os.fstat(descriptor), volume.identity):

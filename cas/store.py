@@ -30,6 +30,7 @@ from cas.errors import BlobChanged, BlobNotFound, BlobRefused, BlobWithdrawn, St
 from cas.files import SAMPLED_FILES, is_same, open_inside, root_problem, sample_problem
 from cas.ids import ContentId
 from cas.index import OWNED, BlobIndex, Identity, Location, VolumeRow
+from cas.pace import Took
 from cas.reader import BlobPlace, BlobReader
 from cas.withdrawn import Unfinished, Withdrawals
 
@@ -240,7 +241,13 @@ class BlobStore:
         raise AssertionError("one path gives one result")
 
     def adopt_many(
-        self, volume: str, relpaths: Iterable[str], *, now: datetime, threads: int = 2
+        self,
+        volume: str,
+        relpaths: Iterable[str],
+        *,
+        now: datetime,
+        threads: int = 2,
+        took: Took | None = None,
     ) -> Iterator[AdoptResult | AdoptFailure]:
         """Indexes files in place; each is durable before it is yielded. Unchanged files are not read again.
 
@@ -253,7 +260,7 @@ class BlobStore:
 
         def look(relpath: str) -> _Looked | AdoptFailure:
             try:
-                return self._look(tree, relpath)
+                return self._look(tree, relpath, took)
             except (OSError, BlobRefused) as error:
                 problem = root_problem(tree) if isinstance(error, OSError) else None
                 if problem is not None:
@@ -287,14 +294,14 @@ class BlobStore:
             for item in group
         ]
 
-    def _look(self, volume: VolumeRow, relpath: str) -> "_Looked":
+    def _look(self, volume: VolumeRow, relpath: str, took: Took | None) -> "_Looked":
         descriptor, before = open_inside(volume.root, relpath)
         try:
             known = self.index.at(volume.name, relpath)
             if known is not None and is_same(known, before, volume.identity):
                 cid = ContentId(known.sha)
                 return _Looked(None, AdoptResult(relpath=relpath, id=cid, size=known.size, outcome="unchanged"))
-            cid, size = hash_descriptor(descriptor, self._buffer())
+            cid, size = hash_descriptor(descriptor, self._buffer(), took=took)
             after = os.fstat(descriptor)
         finally:
             os.close(descriptor)
@@ -479,7 +486,7 @@ def _place_adopted(cid: ContentId, place: Location, volume: VolumeRow) -> BlobPl
     def open_fd() -> int:
         return open_inside(volume.root, place.path)[0]
 
-    return BlobPlace(id=cid, size=place.size, open_fd=open_fd, is_same=is_unchanged)
+    return BlobPlace(id=cid, size=place.size, open_fd=open_fd, is_same=is_unchanged, volume=volume.name)
 
 
 def _is_gone(path: Path) -> bool:

@@ -16,9 +16,11 @@ ROOT: Final = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
 UNITS: Final = {
-    "_s": "seconds",
     "_bytes": "bytes",
     "_mib": "MiB (1,048,576 bytes)",
+    "_mib_s": "MiB per second",
+    "_days": "days",
+    "_s": "seconds",
     "_px": "pixels",
     "_pixels": "pixels",
 }
@@ -28,9 +30,11 @@ SECTIONS: Final = (
     ("server", "[server]", "ServerSection"),
     ("federation", "[federation]", "FederationSection"),
     ("images", "[images]", "ImagesSection"),
+    ("care", "[care]", "CareSection"),
     ("jobs", "[jobs]", "JobsSection"),
     ("policy", "[policy]", "PolicySection"),
     ("policy.rules", "[[policy.rules]]", "PolicyRule"),
+    ("volumes.scans", "[volumes.NAME]", "VolumeSettings"),
     ("sources.herbarium", "[sources.NAME]", "SourceSettings"),
     ("sources.herbarium.files", "[[sources.NAME.files]]", "FileRule"),
     ("sources.herbarium.rules", "[[sources.NAME.rules]]", "AccessRule"),
@@ -54,6 +58,11 @@ PLAIN: Final = {
     "policy.rules.granularity": "The finest that is given out: whether there is any, numbers, or rows.",
     "policy.rules.publish": "Whether the rule also covers jobs that publish their results as annotations.",
     "policy.rules.reason": "Shown to the requester, and in the readable policy.",
+    "volumes.scans.root": "The folder; relative to the folder of this file.",
+    "volumes.scans.identity": "How a file is recognised as the one that was taken in; "
+    "`size+mtime` is for network drives.",
+    "volumes.scans.max_read_mib_s": "Most that scrub, jobs and leaf tables read from it in a second. "
+    "Visitors are counted and never wait.",
     "sources.herbarium.access": "The class of all images of the source; empty: by licence.",
     "sources.herbarium.key": "Columns that identify a row; empty: `occurrenceID`, "
     "else `institutionCode` + `collectionCode` + `catalogNumber`.",

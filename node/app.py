@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
@@ -23,6 +24,7 @@ from cas.ids import ContentId
 from federation.http_transport import HttpTransport
 from linkeddata.pipeline import WorkUnit
 from node.folder import NodeFolder
+from node.services.care import Care
 from node.services.descriptor import DescriptorService
 from node.services.job_rules import OfferedPipeline
 from node.services.jobs import JobService
@@ -31,7 +33,7 @@ from node.services.withdraw import finish_begun
 from node.storage.journal import SqliteJournal
 from node.storage.people import forget_nonces
 from node.web import blobs, descriptor_api, job_pages, jobs_api, listing_api, pages, records_api, session
-from node.web.keys import BLOBS, CLOCK, DATABASE, ENGINE, ENVIRONMENT, IDENTITY, JOBS, PREVIEWS, SETTINGS
+from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, ENGINE, ENVIRONMENT, IDENTITY, JOBS, PREVIEWS, SETTINGS
 from node.web.negotiate import wants_html
 from node.web.previews import Previews
 from node.web.problem import Handler, Problem, problem_middleware, problem_response
@@ -44,6 +46,9 @@ from runners.workers import OpenImage, WorkerSettings
 JOBS_TICK_S: Final = 2
 """How soon a decision made on the command line is acted upon."""
 NONCES_TICK_S: Final = 300
+CARE_TICK_S: Final = 600
+CARE_SLICE_S: Final = 540.0
+"""How long bytes are read again in the background before it is asked anew what is due."""
 PING_TICK_S: Final = 2
 """How often the heartbeat looks whether a registry is due (``node.services.registry_ping`` says when)."""
 MAX_TARGET_CHARS: Final = 8000
@@ -73,7 +78,8 @@ def build_application(
     app[CLOCK] = clock
     app[ENVIRONMENT] = pages.make_environment()
     app[PREVIEWS] = Previews(settings, folder.blobs)
-    engine, jobs = _build_jobs(folder, catalogue, clock, boot or secrets.token_hex(8))
+    app[CARE] = care = Care(folder.blobs, settings, clock=clock, monotonic=time.monotonic)
+    engine, jobs = _build_jobs(folder, catalogue, clock, care, boot or secrets.token_hex(8))
     app[ENGINE] = engine
     app[JOBS] = jobs
     app[HEARTBEAT] = Heartbeat(settings.federation.registries)
@@ -88,7 +94,7 @@ def build_application(
 
 
 def _build_jobs(
-    folder: NodeFolder, catalogue: Catalogue, clock: Callable[[], datetime], boot: str
+    folder: NodeFolder, catalogue: Catalogue, clock: Callable[[], datetime], care: Care, boot: str
 ) -> tuple[Engine, JobService]:
     settings = folder.settings
     jobs = JobService(
@@ -101,7 +107,13 @@ def _build_jobs(
     )
 
     def open_image(image: str) -> AbstractContextManager[OpenImage]:
-        return folder.blobs.open_blob(ContentId.from_hex(image))
+        blob = folder.blobs.open_blob(ContentId.from_hex(image))
+        try:
+            care.took_for_job(blob.place.volume, blob.size)
+        except BaseException:
+            blob.close()
+            raise
+        return blob
 
     async def gate(unit: WorkUnit) -> str | None:
         return await jobs.gate(unit)
@@ -152,11 +164,13 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
     scheduler.add_job(_tick(app, _poll_jobs), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _forget_nonces), "interval", seconds=NONCES_TICK_S)
     scheduler.add_job(_tick(app, _finish_withdrawals), "interval", seconds=JOBS_TICK_S)
+    scheduler.add_job(_tick(app, _look_after_bytes), "interval", seconds=CARE_TICK_S)
     if app[SETTINGS].federation.registries:
         scheduler.add_job(_tick(app, ping_registries), "interval", seconds=PING_TICK_S)
     scheduler.start()
     await app[JOBS].poll()
     yield
+    app[CARE].stop()
     scheduler.shutdown(wait=False)
 
 
@@ -182,6 +196,14 @@ async def _finish_withdrawals(app: web.Application) -> None:
 async def _forget_nonces(app: web.Application) -> None:
     now = app[CLOCK]()
     await app[DATABASE].write(lambda conn: forget_nonces(conn, now=now))
+
+
+async def _look_after_bytes(app: web.Application) -> None:
+    done = await asyncio.to_thread(app[CARE].run_slice, CARE_SLICE_S)
+    for found in done.bad:
+        if found.verdict in ("damaged", "unreadable", "volume"):
+            place = f"{found.volume}:{found.path}" if found.volume else found.path
+            log.error("%s: %s, %s; see `vasculum quarantine`", place, found.verdict, found.reason)
 
 
 async def ping_registries(app: web.Application) -> None:

@@ -68,6 +68,15 @@ class ImagesSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CareSection:
+    """How the node looks after bytes in the background."""
+
+    scrub_days: int = 90
+    scrub_mib_s: int = 20
+    leaf_tables: Literal["first-need", "background"] = "first-need"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobsSection:
     """What it computes, and how."""
 
@@ -136,6 +145,15 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeSettings:
+    """A tree of the institution's files with a name of its own."""
+
+    root: str
+    identity: Literal["inode", "size+mtime"] = "inode"
+    max_read_mib_s: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SensitiveTaxon:
     """One entry of the list of sensitive taxa."""
 
@@ -153,8 +171,10 @@ class Settings:
     server: ServerSection = field(default_factory=ServerSection)
     federation: FederationSection = field(default_factory=FederationSection)
     images: ImagesSection = field(default_factory=ImagesSection)
+    care: CareSection = field(default_factory=CareSection)
     jobs: JobsSection = field(default_factory=JobsSection)
     policy: PolicySection = field(default_factory=PolicySection)
+    volumes: Mapping[str, VolumeSettings] = field(default_factory=dict)
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     sensitive: tuple[SensitiveTaxon, ...] = ()
 
@@ -221,6 +241,7 @@ def parse_settings(document: Mapping[str, Any], folder: Path) -> Settings:
 
 
 def _check(settings: Settings) -> None:
+    _check_care(settings)
     check_public_url(settings.node.public_url, insecure_loopback=settings.federation.insecure_loopback)
     if settings.federation.insecure_loopback and not _is_loopback(settings.server.host):
         raise ConfigError('[federation] insecure_loopback binds to this machine only: set [server] host = "127.0.0.1"')
@@ -257,6 +278,16 @@ def _check(settings: Settings) -> None:
     for taxon in settings.sensitive:
         if not 1 <= taxon.category <= 4:
             raise ConfigError("[[sensitive]] category must be 1, 2, 3 or 4")
+
+
+def _check_care(settings: Settings) -> None:
+    if settings.care.scrub_days < 0 or settings.care.scrub_mib_s < 0:
+        raise ConfigError("care.scrub_days and care.scrub_mib_s must be 0 (off) or larger")
+    for name, volume in settings.volumes.items():
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
+            raise ConfigError(f"[volumes.{name}]: a volume is named with lower-case letters, digits, - and _")
+        if not volume.root or volume.max_read_mib_s < 0:
+            raise ConfigError(f"[volumes.{name}] needs a root, and max_read_mib_s must be 0 (no limit) or larger")
 
 
 def check_public_url(url: str, *, insecure_loopback: bool) -> None:

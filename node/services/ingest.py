@@ -25,6 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
+from cas.scan import rehome
 from cas.store import BlobStore
 from linkeddata.file_match import FileMatch, compile_rules
 from linkeddata.ingest_plan import IngestPlan, KnownRow, make_plan
@@ -32,7 +33,15 @@ from linkeddata.source import SourceMedia, SourceRow
 from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
 from node.services.ingest_rules import RULES_PREFIX, rules_digest
-from node.services.intake_bytes import WITHDRAWN_CODE, ByteIntake, Fetch, MediumBytes, known_bytes, same_images
+from node.services.intake_bytes import (
+    WITHDRAWN_CODE,
+    ByteIntake,
+    Fetch,
+    MediumBytes,
+    known_bytes,
+    same_images,
+    volume_home,
+)
 from node.services.intake_source import Intake
 from node.services.publish_medium import RowContext, withdraw_medium
 from node.services.publish_row import publish_row, withdraw_row
@@ -124,7 +133,8 @@ class Ingest:
         self._source = settings.sources.get(intake.source, SourceSettings())
         self._rules = compile_rules((rule.field, rule.match, rule.path) for rule in self._source.files)
         limits = Limits(max_pixels=settings.images.max_pixels, max_file_bytes=settings.images.max_file_bytes)
-        self._bytes = ByteIntake(blobs, intake, limits, fetch=fetch)
+        self._home = volume_home(settings, intake.source, intake.root)
+        self._bytes = ByteIntake(blobs, intake, limits, fetch=fetch, home=self._home)
         self._batch_rows = batch_rows if fetch is None else min(batch_rows, FETCH_BATCH_ROWS)
         self._rules_digest = rules_digest(settings, self._source, version=importlib.metadata.version("vasculum"))
 
@@ -282,8 +292,21 @@ class Ingest:
                 (name, self._intake.kind, place, self._intake.title, now),
             )
         if self._intake.root is not None:
-            self._blobs.define_volume(name, self._intake.root, identity=self._source.identity)
+            self._define_volume(self._intake.root)
         return int(row[0])
+
+    def _define_volume(self, root: Path) -> None:
+        """Names the tree; files that were indexed under the source's own name move into a volume of node.toml."""
+        home = self._home
+        known = self._settings.volumes.get(home.volume)
+        if known is None:
+            self._blobs.define_volume(home.volume, root, identity=self._source.identity)
+            return
+        top = (self._settings.folder / known.root).resolve()
+        self._blobs.define_volume(home.volume, top, identity=known.identity)
+        earlier = self._blobs.index.volumes().get(self._intake.source)
+        if earlier is not None and earlier.name != home.volume and earlier.root == root.resolve():
+            rehome(self._blobs, earlier.name, home.volume, home.prefix)
 
     def _apply(
         self, plan: IngestPlan, run: int, report: IngestReport, *, everything: bool, progress: Progress | None

@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import Final
 
 from cas.errors import BlobWithdrawn, CasError, StoreFailed
@@ -22,6 +23,7 @@ from cas.store import AdoptFailure, BlobStore
 from linkeddata.archive_files import DAMAGE
 from linkeddata.dwca_meta import DwcaError
 from linkeddata.file_match import FileMatch
+from node.config import Settings
 from node.services.intake_source import Intake
 from runners.decode import Limits, read_header
 from runners.errors import ImageRefused
@@ -48,6 +50,25 @@ class MediumBytes:
     """Bytes that were read to find this out."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeHome:
+    """Where the files of a source lie: in which volume, below which folder of it (with a slash, or empty)."""
+
+    volume: str
+    prefix: str = ""
+
+
+def volume_home(settings: Settings, source: str, root: Path | None) -> VolumeHome:
+    """The volume of ``node.toml`` that holds ``root``, the innermost of several; else the source is its own volume."""
+    found: list[tuple[int, VolumeHome]] = []
+    for name, volume in settings.volumes.items():
+        top = (settings.folder / volume.root).resolve()
+        if root is not None and root.resolve().is_relative_to(top):
+            inside = root.resolve().relative_to(top).as_posix()
+            found.append((len(top.parts), VolumeHome(volume=name, prefix="" if inside == "." else inside + "/")))
+    return max(found, key=lambda item: item[0])[1] if found else VolumeHome(volume=source)
+
+
 def known_bytes(row: sqlite3.Row) -> MediumBytes:
     """A row of the table ``medium`` as what is known."""
     return MediumBytes(
@@ -59,8 +80,11 @@ def known_bytes(row: sqlite3.Row) -> MediumBytes:
 class ByteIntake:
     """Stores and probes what one intake names."""
 
-    def __init__(self, blobs: BlobStore, intake: Intake, limits: Limits, *, fetch: Fetch | None) -> None:
+    def __init__(
+        self, blobs: BlobStore, intake: Intake, limits: Limits, *, fetch: Fetch | None, home: VolumeHome
+    ) -> None:
         self._blobs = blobs
+        self._home = home
         self._intake = intake
         self._limits = limits
         self._fetch = fetch
@@ -108,11 +132,13 @@ class ByteIntake:
 
     def _adopt(self, paths: Mapping[str, list[str]], now: datetime) -> dict[str, MediumBytes]:
         found: dict[str, MediumBytes] = {}
-        for result in self._blobs.adopt_many(self._intake.source, paths, now=now):
+        prefix = self._home.prefix
+        for result in self._blobs.adopt_many(self._home.volume, (prefix + path for path in paths), now=now):
+            path = result.relpath.removeprefix(prefix)
             if isinstance(result, AdoptFailure):
-                found[result.relpath] = _barred() if result.is_withdrawn else _unusable(result.reason)
+                found[path] = _barred() if result.is_withdrawn else _unusable(result.reason)
             else:
-                found[result.relpath] = MediumBytes(
+                found[path] = MediumBytes(
                     content_id=result.id, size_bytes=result.size,
                     hashed_bytes=0 if result.outcome == "unchanged" else result.size,
                 )  # fmt: skip

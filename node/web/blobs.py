@@ -29,7 +29,7 @@ from cas.store import BlobStore
 from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
 from node.storage.db import Database
 from node.storage.facts import bytes_facts
-from node.web.keys import BLOBS, DATABASE, SETTINGS
+from node.web.keys import BLOBS, CARE, DATABASE, SETTINGS
 from node.web.problem import Problem
 from node.web.ranges import ByteAnswer, decide_bytes
 from node.web.refusals import not_here, withheld
@@ -69,6 +69,8 @@ async def content(request: web.Request) -> web.StreamResponse:
         found = await _find_in_thread(wanted)
     with found.blob:
         headers = _headers(found)
+        if request.method == "GET":
+            request.app[CARE].served(found.blob.place.volume, found.answer.length)
         if found.body is not None or request.method == "HEAD" or found.answer.length == 0:
             return _whole(request, found, headers)
         return await _stream(request, found.blob, found.answer, headers)

@@ -10,6 +10,7 @@ from aiohttp import web
 from cas.store import BlobStore
 from federation.identity import SigningKey
 from node.config import Settings
+from node.services.care import Care
 from node.storage.db import Database
 from node.web.previews import Previews
 from runners.engine import Engine
@@ -24,6 +25,7 @@ IDENTITY = web.AppKey("identity", SigningKey)
 CLOCK: "web.AppKey[Callable[[], datetime]]" = web.AppKey("clock")
 """The current time, UTC."""
 JOBS: "web.AppKey[JobService]" = web.AppKey("jobs")
+CARE = web.AppKey("care", Care)
 PREVIEWS = web.AppKey("previews", Previews)
 ENVIRONMENT = web.AppKey("templates", jinja2.Environment)
 ENGINE = web.AppKey("engine", Engine)

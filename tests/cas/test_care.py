@@ -104,7 +104,7 @@ def test_twin_a_scrub_that_only_looks_at_size_and_time_finds_nothing(
     store: BlobStore, scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     flip(scans / "drawer1" / "01.jpg")
-    monkeypatch.setattr(cas.scrub, "_read", lambda store, volume, place, pace: cas.scrub._result(place, "good", ""))
+    monkeypatch.setattr(cas.scrub, "_read", lambda store, volume, place, took: cas.scrub._result(place, "good", ""))
     assert all(item.verdict == "good" for item in run(store))
 
 
@@ -356,5 +356,8 @@ def test_scrub_keeps_its_pace(store: BlobStore, scans: Path) -> None:
 
     total = due(store, LATER)[1]
     pace = Pace(10.0, clock=lambda: time[0], wait=wait)
-    assert len(list(scrub(store, clock=lambda: LATER, older_than=LATER, pace=pace))) == 20
+    assert (
+        len(list(scrub(store, clock=lambda: LATER, older_than=LATER, took=lambda volume, count: pace.took(count))))
+        == 20
+    )
     assert time[0] == pytest.approx(total / 10, rel=0.01)

@@ -1,0 +1,90 @@
+"""``vasculum repair``: good bytes for a damaged image, from another copy here or from another node."""
+
+import asyncio
+import json
+import tempfile
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+
+from cas.errors import ContentIdError
+from cas.ids import ContentId, parse_content_id
+from cas.repair import Repaired, good_copy, read_chunks
+from cas.repair import repair as store_good_bytes
+from federation.errors import FederationError
+from federation.safe_fetch import FetchLimits, SafeFetcher
+from node.cli.errors import CommandFailed, UserError
+from node.cli.store_work import opened, reading, size_text
+from node.folder import NodeFolder
+
+
+@click.command(
+    epilog="""\b
+Examples:
+  vasculum repair hortus/ ID                                   from another copy that is here
+  vasculum repair hortus/ ID --from https://images.example.org from another node that holds the same image"""
+)
+@click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
+@click.argument("content_id", metavar="ID")
+@click.option("--from", "peer", default=None, metavar="URL", help="Address of a node that has these bytes.")
+@click.option("--write-adopted", is_flag=True, help="Also write the institution's damaged file anew (kept beside it).")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def repair(node_dir: Path, content_id: str, peer: str | None, write_adopted: bool, as_json: bool) -> None:
+    """Give the damaged image ID of NODE_DIR good bytes. They are stored only if they have exactly this hash.
+
+    A copy is kept in the node. The institution's own file is written only with --write-adopted; the damaged one is then
+    kept beside it with the ending .damaged.
+    """
+    try:
+        cid = parse_content_id(content_id)
+    except ContentIdError as error:
+        raise UserError(f"{content_id!r} is not a content id: {error}") from error
+    with opened(node_dir) as node:
+        size = node.blobs.index.size_of(cid)
+        if size is None:
+            raise UserError(f"{cid} is not an image of this node")
+        local = good_copy(node.blobs, cid)
+        if local is not None and (peer is None or not write_adopted):
+            done = store_good_bytes(
+                node.blobs, cid, read_chunks(local), source=str(local), now=datetime.now(UTC),
+                write_adopted=write_adopted,
+            )  # fmt: skip
+        elif peer is not None:
+            done = _from_peer(node, cid, peer, size, write_adopted=write_adopted)
+        else:
+            raise CommandFailed(f"no good copy of {cid.hex} is here: name a node that has one with --from URL")
+    if as_json:
+        click.echo(json.dumps({"id": str(cid), "source": done.source, "written": done.written}))
+        return
+    click.echo(f"{cid.hex}: {size_text(size)} good bytes from {done.source}, kept in the node")
+    for name in done.written:
+        click.echo(f"  written anew: {name} (the damaged one is kept as .damaged)")
+
+
+def _from_peer(node: NodeFolder, cid: ContentId, peer: str, size: int, *, write_adopted: bool) -> Repaired:
+    address = f"{peer.rstrip('/')}/cas/sha256/{cid.hex}"
+    fetcher = SafeFetcher(
+        limits=FetchLimits(max_bytes=size, timeout_s=3600.0),
+        insecure_loopback=node.settings.federation.insecure_loopback,
+    )
+    staging = node.settings.folder / "data"
+    with tempfile.TemporaryFile(dir=staging) as stream, reading("repair", size, None) as took:
+
+        def sink(piece: bytes) -> None:
+            stream.write(piece)
+            took(len(piece))
+
+        try:
+            answer = asyncio.run(fetcher.stream(address, sink))
+        except FederationError as error:
+            raise CommandFailed(f"{address}: {error}") from error
+        except OSError as error:
+            raise CommandFailed(f"not repaired: {error.strerror or error}") from error
+        if answer.status != 200:
+            raise CommandFailed(f"{address} answered {answer.status}: it does not give out these bytes")
+        stream.seek(0)
+        chunks = iter(lambda: stream.read(1 << 20), b"")
+        return store_good_bytes(
+            node.blobs, cid, chunks, source=peer, now=datetime.now(UTC), write_adopted=write_adopted
+        )
