@@ -458,17 +458,28 @@ class BlobStore:
 
         Does nothing while another store, in this or another process, is open on the folder: it may be copying.
         """
-        leftovers: list[Path] = []
-        try:
-            fcntl.flock(self._presence, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            leftovers = list(self._staging.iterdir())
+        with self._alone() as is_alone:
+            leftovers = list(self._staging.iterdir()) if is_alone else []
             for path in leftovers:
                 path.unlink(missing_ok=True)
-        except BlockingIOError:
-            pass
+        return len(leftovers)
+
+    def is_alone(self) -> bool:
+        """Whether no other store, in this or another process, is open on the folder at this moment."""
+        with self._alone() as is_alone:
+            return is_alone
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[bool]:
+        try:
+            try:
+                fcntl.flock(self._presence, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield False
+            else:
+                yield True
         finally:
             fcntl.flock(self._presence, fcntl.LOCK_SH)  # also after a refusal, which gives the shared lock up
-        return len(leftovers)
 
 
 @dataclass(frozen=True, slots=True)

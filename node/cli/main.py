@@ -26,6 +26,7 @@ COMMANDS: Final[dict[str, str]] = {
     "backup": "node.cli.backup:backup",
     "restore": "node.cli.backup:restore",
     "reindex": "node.cli.reindex:reindex",
+    "fsck": "node.cli.fsck:fsck",
     "gc": "node.cli.gc:gc",
     "pin": "node.cli.pin:pin",
     "export": "node.cli.export:export",
