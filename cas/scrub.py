@@ -133,25 +133,52 @@ def quarantined(store: BlobStore) -> list[Quarantined]:
     ]  # fmt: skip
 
 
-def put_in_quarantine(store: BlobStore, found: ScrubResult, *, now: datetime) -> None:
-    """Closes a damaged place; damaged owned bytes are moved to ``bad/``, never deleted."""
+def put_in_quarantine(store: BlobStore, found: ScrubResult, *, now: datetime, place: Location | None = None) -> bool:
+    """Closes a damaged place; damaged owned bytes are moved to ``bad/``, never deleted. False: it was healed meanwhile.
+
+    Args:
+        store: that holds it.
+        found: what was read there.
+        now: for the row.
+        place: the row as it was when it was read; whoever stored the bytes again since has changed it.
+
+    The file is moved inside a write transaction in which the quarantine still stands: who stores the same bytes at
+    that moment commits his row, and lifts the quarantine, only with the good bytes in their place.
+    """
     kept_at = f"bad/{found.id.hex}.{now:%Y%m%dT%H%M%S}" if found.volume == OWNED else ""
     damage = ", ".join(f"{offset}+{length}" for offset, length in found.damage)
     with store.index.transaction() as conn:
+        row = conn.execute(
+            "SELECT * FROM location WHERE volume = ? AND path = ? AND sha = ?",
+            (found.volume, found.path, found.id.digest),
+        ).fetchone()
+        if row is None or (place is not None and to_location(row) != place):
+            return False
         conn.execute(
             "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
             (found.volume, found.path, found.id.digest, now.isoformat(), found.reason, kept_at, damage),
         )
     if kept_at:
         try:
-            (store.folder / "bad").mkdir(exist_ok=True)
-            source = owned_path(store.folder / "owned", found.id)
+            _put_aside(store, found, kept_at)
+        except OSError as error:
+            raise StoreFailed(f"damaged bytes could not be put aside: {error.strerror or error}") from error
+    return True
+
+
+def _put_aside(store: BlobStore, found: ScrubResult, kept_at: str) -> None:
+    (store.folder / "bad").mkdir(exist_ok=True)
+    source = owned_path(store.folder / "owned", found.id)
+    with store.index.transaction() as conn:
+        stands = conn.execute(
+            "SELECT 1 FROM quarantine WHERE volume = ? AND path = ? AND kept_at = ?",
+            (found.volume, found.path, kept_at),
+        ).fetchone()
+        if stands is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.replace(source, store.folder / kept_at)  # noqa: PTH105 - one rename on one filesystem
                 sync_folder(source.parent, os.fsync)
                 sync_folder(store.folder / "bad", os.fsync)
-        except OSError as error:
-            raise StoreFailed(f"damaged bytes could not be put aside: {error.strerror or error}") from error
 
 
 class _Tally:
@@ -254,10 +281,9 @@ def _settle(store: BlobStore, group: Iterable[tuple[Location, ScrubResult]], now
     if good:
         with store.index.transaction() as conn:
             conn.executemany("UPDATE location SET checked = ? WHERE volume = ? AND path = ? AND sha = ?", good)
-    for _, found in group:
-        if found.verdict in ("damaged", "unreadable"):
-            put_in_quarantine(store, found, now=now)
-        yield found
+    for place, found in group:
+        if found.verdict not in ("damaged", "unreadable") or put_in_quarantine(store, found, now=now, place=place):
+            yield found
 
 
 def _result(place: Location, verdict: Verdict, reason: str, damage: tuple[tuple[int, int], ...] = ()) -> ScrubResult:

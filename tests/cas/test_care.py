@@ -361,3 +361,23 @@ def test_scrub_keeps_its_pace(store: BlobStore, scans: Path) -> None:
         == 20
     )
     assert time[0] == pytest.approx(total / 10, rel=0.01)
+
+
+@pytest.mark.parametrize("moment", ["before the row", "before the move"])
+def test_bytes_healed_while_scrub_finds_them_damaged_are_not_taken_away(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """Scrub has read damage; before it acts, somebody stores the same bytes again and is told that they are stored."""
+    cid = store.put_bytes(b"good bytes", now=NOW).id
+    flip(owned_path(store.folder / "owned", cid))
+    name = "put_in_quarantine" if moment == "before the row" else "_put_aside"
+    real = getattr(cas.scrub, name)
+
+    def late(*args: object, **options: object) -> object:
+        store.put_bytes(b"good bytes", now=LATER)
+        return real(*args, **options)
+
+    monkeypatch.setattr(cas.scrub, name, late)
+    run(store)
+    assert store.verify(cid)
+    assert quarantined(store) == []
