@@ -158,6 +158,7 @@ def put_in_quarantine(store: BlobStore, found: ScrubResult, *, now: datetime, pl
             "INSERT OR REPLACE INTO quarantine VALUES (?, ?, ?, ?, ?, ?, ?)",
             (found.volume, found.path, found.id.digest, now.isoformat(), found.reason, kept_at, damage),
         )
+    store.note_closing()
     if kept_at:
         try:
             _put_aside(store, found, kept_at)

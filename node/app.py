@@ -73,7 +73,7 @@ def build_application(
     app[DATABASE] = folder.database
     app[BLOBS] = folder.blobs
     app[FOLDER] = folder
-    app[blobs.WARM] = WarmPlaces(folder.database)
+    app[blobs.WARM] = WarmPlaces(folder.database, folder.blobs)
     app[IDENTITY] = folder.key
     app[CLOCK] = clock
     app[ENVIRONMENT] = pages.make_environment()

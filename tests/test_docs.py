@@ -1,9 +1,12 @@
 """The documentation is checked: references equal the code, commands and links exist, the tutorial runs."""
 
 import dataclasses
+import hashlib
 import importlib.util
+import os
 import re
 import shlex
+import shutil
 import tomllib
 from pathlib import Path
 
@@ -178,6 +181,57 @@ def test_the_tutorial_for_institutions_runs(
     assert "nothing is wrong" in said["doctor"]
     assert "2 specimens indexed" in said["reindex"]
     assert (tmp_path / "hortus-again" / "node.toml").is_file()
+
+
+def test_the_page_about_the_store_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command of the page, in its order: two sheets, one of which rots while its copy elsewhere does not."""
+    hortus = next(item for item in collections.institutions() if item.folder == "hortus")
+    tiny = dataclasses.replace(hortus, folder="export", sheets=hortus.sheets[:2])
+    monkeypatch.setattr(collections, "institutions", lambda: (tiny,))
+    collections.write_collections(tmp_path, tmp_path / "truth" / "truth.json", seed=1)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "masters").mkdir()
+    for path in (tmp_path / "export" / "images").iterdir():
+        shutil.copy2(path, tmp_path / "masters" / path.with_suffix(".tif").name)
+    init = ["init", "hortus", "--name", "Hortus", "--public-url", "https://images.example.org", "--licence", "CC0"]
+    assert run([*init, "--source", "herbarium"]) == 0
+    with (tmp_path / "hortus" / "node.toml").open("a", encoding="utf-8") as stream:
+        stream.write('\n[volumes.masters]\nroot = "../masters"\n')
+    assert run(["ingest", "hortus", "export"]) == 0
+    shutil.copytree(tmp_path / "export", tmp_path / "new-disk" / "herbarium")
+    damaged = ""
+    said: dict[str, str] = {}
+    for line in shown_lines((DOCS / "how-to-store.md").read_text("utf-8")):
+        if " scrub " in line and not damaged:
+            damaged = rot(sorted((tmp_path / "new-disk" / "herbarium" / "images").iterdir())[0])
+        words = shlex.split(line.replace(" ID", f" {damaged}"))[1:]
+        capsys.readouterr()
+        code = run([word for word in words if word not in ("--older-than", "90")])
+        printed = capsys.readouterr()
+        assert code == (1 if words[0] == "scrub" else 0), f"{line}: {printed.out}{printed.err}"
+        said.setdefault(" ".join(words[:2] if words[0] == "volume" else words[:1]), printed.out + printed.err)
+    assert "2 unchanged" in said["volume scan"]
+    assert "2 files found" in said["volume moved"]
+    assert "2 files hashed" in said["hash"]
+    assert "1 damaged" in said["scrub"]
+    assert damaged in said["quarantine"]
+    assert "good bytes" in said["repair"]
+    assert "own copies" in said["du"]
+    capsys.readouterr()
+    assert run(["quarantine", "hortus"]) == 0
+    assert "herbarium:" in capsys.readouterr().out, "the institution's file itself is still damaged"
+
+
+def rot(path: Path) -> str:
+    """Flips a bit as a failing disk does; returns the hash that the bytes had."""
+    digest, before = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    return digest
 
 
 def test_every_endpoint_is_documented() -> None:

@@ -11,6 +11,7 @@ from cas.store import AdoptFailure
 from cas.usage import usage
 from node.cli.errors import CommandFailed
 from node.cli.store_work import RATE_OPTION, opened, reading, size_text
+from node.folder import NodeFolder
 
 NODE = click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
 _SHOWN = 10
@@ -68,6 +69,7 @@ def scan_volume(node_dir: Path, name: str, accept: bool, list_only: bool, varian
     """
     now = datetime.now(UTC)
     with opened(node_dir) as node:
+        _define(node, name)
         report = scan(node.blobs, name, now=now, accept=accept)
         listed = list_files(node.blobs, name, report, variant=variant, now=now) if list_only else 0
     if as_json:
@@ -85,6 +87,14 @@ def scan_volume(node_dir: Path, name: str, accept: bool, list_only: bool, varian
     _say(report, listed, variant)
 
 
+def _define(node: NodeFolder, name: str) -> None:
+    """A volume that node.toml names and nothing was indexed of yet."""
+    configured = node.settings.volumes.get(name)
+    if configured is not None and name not in node.blobs.index.volumes():
+        root = (node.settings.folder / configured.root).resolve()
+        node.blobs.define_volume(name, root, identity=configured.identity)
+
+
 def _say(report: ScanReport, listed: int, variant: str) -> None:
     click.echo(f"{report.volume}: {report.unchanged:,} unchanged")
     if report.touched:
@@ -94,7 +104,7 @@ def _say(report: ScanReport, listed: int, variant: str) -> None:
         ("changed: not served under their old id; ingest again", report.changed),
         ("gone: their records stay, their bytes are not here", report.vanished),
         ("cannot be read", [f"{path} ({reason})" for path, reason in report.unreadable]),
-        ("not indexed (an ingest takes them)", [item.path for item in report.new] if not listed else []),
+        ("not indexed: no record names them", [item.path for item in report.new] if not listed else []),
     ):
         if names:
             more = f", .. {len(names) - _SHOWN} more (--json)" if len(names) > _SHOWN else ""

@@ -5,7 +5,7 @@ file. Then the file is known here for a minute, and requests are answered in the
 times as fast. The loop may do that because nothing in it waits:
 
 - only what anybody may see is kept, and only until the next commit of any process to the database (a changed licence
-  closes the door at once);
+  closes the door at once), or until bytes were put into quarantine;
 - only files of filesystems that promise to say "not in memory" instead of waiting (``RWF_NOWAIT``: local ones,
   no network drive), opened and read by a thread within the last minute;
 - the file is opened anew and checked each time; whatever is unusual is left to the long way.
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from cas.reader import BlobPlace
+from cas.store import BlobStore
 from node.storage.db import Database
 
 MOST_PLACES: Final = 4096
@@ -31,33 +32,35 @@ class WarmPlace:
 
     place: BlobPlace
     media_type: str
-    version: int
-    """Of the database, from before its facts were read."""
+    version: tuple[int, int]
+    """Of the database and of the store, from before facts were read."""
     until: float
 
 
 class WarmPlaces:
     """The files known at the moment; used by the event loop only."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, store: BlobStore) -> None:
         self._database = database
+        self._store = store
         self._places: OrderedDict[str, WarmPlace] = OrderedDict()
 
-    def version(self) -> int | None:
-        """Of the database, to be asked before its facts are read."""
-        return self._database.version()
+    def version(self) -> tuple[int, int] | None:
+        """Of what decides who sees what, to be asked before facts are read; None when it cannot be told at once."""
+        version = self._database.version()
+        return None if version is None else (version, self._store.closings())
 
     def find(self, hex_digits: str) -> WarmPlace | None:
         """What is known about this file and still holds."""
         found = self._places.get(hex_digits)
         if found is None:
             return None
-        if found.until < time.monotonic() or found.version != self._database.version():
+        if found.until < time.monotonic() or found.version != self.version():
             del self._places[hex_digits]
             return None
         return found
 
-    def keep(self, place: BlobPlace, *, media_type: str, version: int) -> None:
+    def keep(self, place: BlobPlace, *, media_type: str, version: tuple[int, int]) -> None:
         """Remembers a file that a thread has just opened and read."""
         self._places[place.id.hex] = WarmPlace(
             place=place, media_type=media_type, version=version, until=time.monotonic() + KEPT_S

@@ -1,0 +1,281 @@
+"""volume, hash, scrub, quarantine, repair, du as people use them, and care in the background of a node that serves."""
+
+import asyncio
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+from conftest import NOW, ingest, jpeg, rows_of, write_archive
+from test_docs import rot
+
+from cas.errors import BlobChanged
+from cas.ids import ContentId
+from cas.scrub import quarantined
+from cas.unixfs import LEAF_BYTES
+from node.app import build_application
+from node.cli.main import run
+from node.folder import NodeFolder, open_folder
+from node.services.care import Care
+from node.services.intake_bytes import volume_home
+from runners.catalogue import Catalogue
+
+Make = Callable[..., NodeFolder]
+
+
+def filled(make_node: Make, folder: Path, name: str = "node", count: int = 3) -> NodeFolder:
+    node = make_node(name)
+    ingest(node, write_archive(folder, rows_of(count), images=jpeg))
+    return node
+
+
+async def test_a_flipped_byte_is_never_passed_off_as_good_is_found_and_is_repaired_from_another_node(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node, peer = filled(make_node, tmp_path / "a"), filled(make_node, tmp_path / "b", "peer")
+    folder, file = str(node.settings.folder), tmp_path / "a" / "images" / "1.jpg"
+    good = file.read_bytes()
+    digest = rot(file)
+    cid = ContentId.from_hex(digest)
+    clock = {"clock": lambda: NOW}
+    app, peer_app = (build_application(item, catalogue=Catalogue.of(()), **clock) for item in (node, peer))
+    async with (
+        TestClient(TestServer(app, host="127.0.0.1")) as client,
+        TestClient(TestServer(peer_app, host="127.0.0.1")) as other,
+    ):
+
+        async def answer() -> tuple[int, bool]:
+            """Status, and whether the bytes are what the answer says they are."""
+            response = await client.get(f"/cas/sha256/{digest}")
+            body = await response.read()
+            return response.status, response.headers.get("Repr-Digest") == _repr_digest(body)
+
+        assert await answer() == (200, False), "who checks, sees that these are not the bytes"
+        assert await asyncio.to_thread(run, ["scrub", folder]) == 1
+        assert "1 damaged" in "".join(capsys.readouterr())
+        assert (await answer())[0] == 404, "what is known to be damaged is not given out"
+        assert await asyncio.to_thread(run, ["repair", folder, digest]) == 1
+        assert "--from URL" in capsys.readouterr().err
+        address = str(other.make_url("")).rstrip("/")
+        assert await asyncio.to_thread(run, ["repair", folder, digest, "--from", address]) == 0
+        assert await answer() == (200, True)
+        assert file.read_bytes() != good, "the institution's file is not touched"
+        command = ["repair", folder, digest, "--from", address, "--write-adopted"]
+        assert await asyncio.to_thread(run, command) == 0
+    assert file.read_bytes() == good
+    assert file.with_name("1.jpg.damaged").read_bytes() != good
+    assert quarantined(node.blobs) == []
+    assert run(["scrub", folder]) == 0
+    assert node.blobs.stat(cid) is not None
+
+
+def _repr_digest(body: bytes) -> str:
+    import base64
+    import hashlib
+
+    return f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
+
+
+async def test_a_peer_that_sends_other_bytes_or_none_repairs_nothing(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from aiohttp import web
+
+    node = filled(make_node, tmp_path / "a")
+    folder = str(node.settings.folder)
+    digest = rot(tmp_path / "a" / "images" / "1.jpg")
+    assert run(["scrub", folder]) == 1
+
+    answers = {"lies": jpeg(77), "long": b"x" * 10_000_000}
+    kind = ""
+
+    async def lie(request: web.Request) -> web.Response:
+        return web.Response(body=answers[kind]) if kind in answers else web.Response(status=404)
+
+    app = web.Application()
+    app.router.add_get("/cas/sha256/{hex}", lie)
+    async with TestClient(TestServer(app, host="127.0.0.1")) as liar:
+        address = str(liar.make_url("")).rstrip("/")
+        for kind, said in (("lies", "expected"), ("long", "large"), ("gone", "answered 404")):
+            capsys.readouterr()
+            code = await asyncio.to_thread(run, ["repair", folder, digest, "--from", address])
+            text = capsys.readouterr().err
+            assert code in (1, 2), kind
+            assert said in text
+            assert "Traceback" not in text
+            assert len(text.strip().splitlines()) == 1
+    assert len(quarantined(node.blobs)) == 1
+    with pytest.raises(BlobChanged):
+        node.blobs.open_blob(ContentId.from_hex(digest))
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["repair", "NODE", "nonsense"], "not a content id"),
+        (["repair", "NODE", "0" * 64], "not an image of this node"),
+        (["volume", "scan", "NODE", "nothing"], "no volume 'nothing'"),
+        (["scrub", "NOWHERE"], "vasculum init"),
+        (["volume", "list", "NOWHERE"], "vasculum init"),
+        (["du", "NOWHERE"], "vasculum init"),
+    ],
+)
+def test_what_is_asked_wrongly_gets_one_line(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], said: str
+) -> None:
+    node = filled(make_node, tmp_path / "a", count=1)
+    places = {"NODE": str(node.settings.folder), "NOWHERE": str(tmp_path / "nowhere")}
+    assert run([places.get(word, word) for word in words]) == 2
+    text = capsys.readouterr().err
+    assert said in text
+    assert len(text.strip().splitlines()) == 1
+
+
+def test_an_empty_mount_point_is_said_and_nothing_is_lost(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = filled(make_node, tmp_path / "a")
+    folder = str(node.settings.folder)
+    away = (tmp_path / "a").rename(tmp_path / "away")
+    (tmp_path / "a").mkdir()
+    assert run(["volume", "scan", folder, "collection"]) == 1
+    assert "is the drive mounted?" in capsys.readouterr().err
+    assert run(["scrub", folder]) == 1
+    assert run(["volume", "list", folder, "--json"]) == 0
+    (line,) = capsys.readouterr().out.strip().splitlines()[-1:]
+    assert json.loads(line)["files"] == 3
+    assert json.loads(line)["problems"]
+    (tmp_path / "a").rmdir()
+    away.rename(tmp_path / "a")
+    assert run(["scrub", folder]) == 0
+
+
+def test_json_of_every_listing_is_json(make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node = filled(make_node, tmp_path / "a")
+    folder = str(node.settings.folder)
+    rot(tmp_path / "a" / "images" / "0.jpg")
+    (tmp_path / "a" / "images" / "1.jpg").rename(tmp_path / "a" / "images" / "one.jpg")
+    outputs = []
+    for words in (
+        ["volume", "scan", folder, "collection", "--json"], ["scrub", folder, "--json"],
+        ["quarantine", folder, "--json"], ["volume", "list", folder, "--json"], ["du", folder, "--json"],
+        ["du", folder, "--forecast", "scrub", "--json"], ["du", folder, "--forecast", "leaf-tables", "--json"],
+        ["du", folder, "--forecast", "copy", "--json"],
+    ):  # fmt: skip
+        run(words)
+        outputs.append([json.loads(line) for line in capsys.readouterr().out.strip().splitlines()])
+    scanned, scrubbed, kept, volumes, usage, *costs = outputs
+    assert scanned[0]["moved"] == [["images/1.jpg", "images/one.jpg"]]
+    assert [item["verdict"] for item in scrubbed] == ["damaged"]
+    assert kept[0]["path"] == "images/0.jpg"
+    assert volumes[0]["quarantined"] == 1
+    assert {item["name"] for item in usage[0]["volumes"]} == {"owned", "collection"}
+    assert all(cost[0]["coreDays"] >= 0 for cost in costs)
+    assert costs[2][0]["bytes"] == node.blobs.counts()[1]
+
+
+def test_masters_are_listed_now_and_hashed_later(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masters = tmp_path / "masters"
+    masters.mkdir()
+    for number in range(4):
+        (masters / f"{number}.tif").write_bytes(os.urandom(1000 + number))
+    node = make_node(settings='[volumes.masters]\nroot = "../masters"\n')
+    folder = str(node.settings.folder)
+    assert run(["volume", "scan", folder, "masters", "--list-only"]) == 0
+    assert "4 new files listed as master" in capsys.readouterr().out
+    assert node.blobs.counts() == (0, 0), "nothing is hashed yet"
+    (masters / "3.tif").unlink()
+    assert run(["hash", folder, "--rate", "1000"]) == 1
+    assert "stay listed" in capsys.readouterr().err
+    assert node.blobs.counts()[0] == 3
+    (masters / "3.tif").write_bytes(b"here again")
+    assert run(["hash", folder]) == 0
+    assert node.blobs.counts()[0] == 4
+    assert run(["volume", "scan", folder, "masters"]) == 0
+
+
+def test_a_source_inside_a_named_volume_belongs_to_it_and_nothing_is_read_again(
+    make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = filled(make_node, tmp_path / "drive" / "herbarium")
+    images = [ContentId.of((tmp_path / "drive" / "herbarium" / f"images/{n}.jpg").read_bytes()) for n in range(3)]
+    assert set(node.blobs.index.volumes()) == {"collection"}
+    with (node.settings.folder / "node.toml").open("a", encoding="utf-8") as stream:
+        stream.write('\n[volumes.drive]\nroot = "../drive"\nidentity = "size+mtime"\nmax_read_mib_s = 50\n')
+    with open_folder(node.settings.folder) as again:
+        assert volume_home(again.settings, "collection", tmp_path / "drive" / "herbarium").prefix == "herbarium/"
+        assert volume_home(again.settings, "other", tmp_path / "elsewhere").volume == "other"
+        report = ingest(again, tmp_path / "drive" / "herbarium")
+        assert (report.bytes_hashed, report.unchanged) == (0, 3)
+        assert set(again.blobs.index.volumes()) == {"drive"}
+        for cid in images:
+            assert [(item.volume, item.path.split("/")[0]) for item in again.blobs.index.locations(cid)] == [
+                ("drive", "herbarium")
+            ]
+            again.blobs.open_blob(cid).close()
+
+
+def test_care_in_the_background_reads_what_is_due_and_stops_when_told(make_node: Make, tmp_path: Path) -> None:
+    from datetime import timedelta
+
+    node = make_node(settings='[care]\nleaf_tables = "background"\n')
+    ingest(node, write_archive(tmp_path / "a", rows_of(3), images=jpeg))
+    big = node.blobs.put_bytes(bytes(2 * LEAF_BYTES), now=NOW).id
+    rot(tmp_path / "a" / "images" / "2.jpg")
+    later = NOW + timedelta(days=91)
+    now = {"time": NOW}
+    care = Care(node.blobs, node.settings, clock=lambda: now["time"], monotonic=time.monotonic, wait=lambda _: None)
+    first = care.run_slice(60)
+    assert (first.read, first.tables) == (0, 1), "nothing is due on the first day, but the leaf table is"
+    now["time"] = later
+    second = care.run_slice(60)
+    assert second.read == 4
+    assert [item.verdict for item in second.bad] == ["damaged"]
+    assert care.run_slice(60).read == 0
+    now["time"] = later + timedelta(days=91)
+    assert care.run_slice(0).read == 0, "no time, no work"
+    care.stop()
+    assert care.run_slice(60).read == 0
+    assert node.blobs.verify(big)
+
+
+def test_visitors_make_work_in_the_background_wait(make_node: Make, tmp_path: Path) -> None:
+    (tmp_path / "drive").mkdir()
+    node = make_node(settings='[volumes.drive]\nroot = "../drive"\nmax_read_mib_s = 1\n[care]\nscrub_mib_s = 0\n')
+    now, waits = {"at": 0.0}, []
+
+    def wait(seconds: float) -> None:
+        waits.append(round(seconds, 3))
+        now["at"] += seconds
+
+    care = Care(node.blobs, node.settings, clock=lambda: NOW, monotonic=lambda: now["at"], wait=wait)
+    care.served("drive", 3 << 20)
+    assert waits == []
+    care.took("drive", 1 << 20)
+    assert waits == [4.0]
+    care.took_for_job("other", 1 << 30)
+    care.took("", 1 << 30)
+    assert waits == [4.0], "only this volume has a limit"
+
+
+def test_a_volume_of_the_settings_must_be_moved_there_too(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = write_archive(tmp_path / "drive" / "a", rows_of(2), images=jpeg)
+    node = make_node(settings='[volumes.drive]\nroot = "../drive"\n')
+    ingest(node, source)
+    shutil.copytree(tmp_path / "drive", tmp_path / "new")
+    folder = str(node.settings.folder)
+    assert run(["volume", "moved", folder, "drive", str(tmp_path / "new")]) == 1
+    assert "first write root" in capsys.readouterr().err
+    text = (node.settings.folder / "node.toml").read_text("utf-8")
+    (node.settings.folder / "node.toml").write_text(text.replace("../drive", "../new"), "utf-8")
+    assert run(["volume", "moved", folder, "drive", str(tmp_path / "new")]) == 0
+    shutil.rmtree(tmp_path / "drive")
+    assert run(["scrub", folder]) == 0
