@@ -121,7 +121,7 @@ class Check:
         if found.st_size != row.size:
             text = f"the owned copy has {found.st_size} bytes instead of {row.size}: vasculum scrub, then repair"
             yield Finding(code="size", place=str(cid), text=text)
-        elif self._read:
+        elif self._read and not self._is_quarantined(row):
             yield from self._hashed(str(cid), cid, lambda: os.open(self._store.tree.path(cid), os.O_RDONLY))
 
     def _without_row(self, path: Path, cid: ContentId) -> Iterator[Finding]:

@@ -85,6 +85,7 @@ def scrub(
     Raises:
         StoreFailed: the index cannot be read or written.
     """
+    _finish_quarantine(store)
     volumes = store.index.volumes()
     tallies = {name: _Tally(store, volume) for name, volume in volumes.items()}
     group: list[tuple[Location, ScrubResult]] = []
@@ -167,7 +168,14 @@ def put_in_quarantine(store: BlobStore, found: ScrubResult, *, now: datetime, pl
     return True
 
 
-def _put_aside(store: BlobStore, found: ScrubResult, kept_at: str) -> None:
+def _finish_quarantine(store: BlobStore) -> None:
+    """Moves aside what a killed scrub left under its name."""
+    for item in quarantined(store):
+        if item.kept_at and owned_path(store.folder / "owned", item.id).exists():
+            _put_aside(store, item, item.kept_at)
+
+
+def _put_aside(store: BlobStore, found: ScrubResult | Quarantined, kept_at: str) -> None:
     (store.folder / "bad").mkdir(exist_ok=True)
     source = owned_path(store.folder / "owned", found.id)
     with store.index.transaction() as conn:
