@@ -23,10 +23,14 @@ import re
 from dataclasses import dataclass
 from typing import Final, Self
 
+from cas.cids import RAW, parse_cid
 from cas.errors import ContentIdError
 
 _PREFIX: Final = "hash://sha256/"
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
+_CID: Final = re.compile(r"(?:b[a-z2-7]{58}|B[A-Z2-7]{58}|f01[0-9a-f]{70}|z[1-9A-Za-z]{48,50}|Qm[1-9A-Za-z]{44})\Z")
+"""What looks like a CID: no other spelling has these lengths and beginnings."""
+_ANNEX: Final = re.compile(r"SHA256E?-s[0-9]{1,19}--([0-9a-f]{64})(?:\.[A-Za-z0-9.]{1,20})?\Z")
 _CIDV1_RAW_SHA256: Final = bytes((0x01, 0x55, 0x12, 0x20))
 """CIDv1, codec raw, multihash sha2-256 of 32 bytes (multiformats tables)."""
 
@@ -79,7 +83,8 @@ def parse_content_id(text: str) -> ContentId:
     """Any accepted spelling of a content id.
 
     Accepts ``hash://sha256/HEX``, bare hex in any case, ``sha256:HEX``, ``ni:///sha-256;B64URL``,
-    CIDv1 raw in base32 (``bafkrei..``) and SRI ``sha256-B64``.
+    CIDv1 raw (base32 ``bafkrei..``, base16 ``f01551220..``, base58btc ``zb2rh..``), SRI ``sha256-B64`` and the keys of
+    git-annex (``SHA256E-s123--HEX.jpg``; size and ending say nothing about the bytes).
 
     Raises:
         ContentIdError: with the reason; the text is not such a name.
@@ -94,8 +99,10 @@ def parse_content_id(text: str) -> ContentId:
         return _from_base64(text[14:], urlsafe=True)
     if text.startswith("sha256-"):
         return _from_base64(text[7:], urlsafe=False)
-    if text.startswith("b") and len(text) == 59:
+    if _CID.match(text):
         return _from_cid(text)
+    if text.startswith(("SHA256-", "SHA256E-")):
+        return _from_annex_key(text)
     if len(text) == 64 and text.isascii() and text.lower() and _HEX.match(text.lower()):
         return ContentId.from_hex(text.lower())
     raise ContentIdError(
@@ -117,13 +124,16 @@ def _from_base64(text: str, *, urlsafe: bool) -> ContentId:
 
 
 def _from_cid(text: str) -> ContentId:
-    try:
-        raw = base64.b32decode(text[1:].upper() + "=" * (-len(text[1:]) % 8))
-    except (binascii.Error, ValueError) as error:
-        raise ContentIdError("the base32 part of the CID is malformed") from error
-    if not raw.startswith(_CIDV1_RAW_SHA256):
-        raise ContentIdError("only CIDv1 with the raw codec and sha2-256 is accepted")
-    cid = ContentId(raw[4:])
-    if cid.to_cid() != text:
-        raise ContentIdError("the CID is not in its canonical form")
-    return cid
+    codec, digest = parse_cid(text)
+    if codec != RAW:
+        raise ContentIdError(
+            "this CID names blocks of a file (dag-pb), not its bytes: only CIDs with the codec raw are content ids"
+        )
+    return ContentId(digest)
+
+
+def _from_annex_key(text: str) -> ContentId:
+    found = _ANNEX.match(text)
+    if found is None:
+        raise ContentIdError("not a git-annex key with SHA256 or SHA256E")
+    return ContentId.from_hex(found[1])

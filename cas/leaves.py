@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from cas.cids import DAG_PB, RAW
 from cas.errors import BlobChanged, BlobRefused
 from cas.ids import ContentId
 from cas.pace import Took
 from cas.store import BlobStore
-from cas.unixfs import DAG_PB, LEAF_BYTES, RAW, Node, leaf_digests, tree_of
+from cas.unixfs import LEAF_BYTES, Node, leaf_digests, tree_of
 
 MAX_BLOCK_BYTES: Final = 2 << 20
 """Clients of IPFS take no larger block (knowledge of 2026; a whole file up to this size is one raw block)."""

@@ -134,6 +134,12 @@ def quarantined(store: BlobStore) -> list[Quarantined]:
     ]  # fmt: skip
 
 
+def doubt(store: BlobStore, cid: ContentId) -> None:
+    """Makes these bytes the first that the next scrub reads: somebody saw that they are not what they should be."""
+    with store.index.transaction() as conn:
+        conn.execute("UPDATE location SET checked = '' WHERE sha = ?", (cid.digest,))
+
+
 def put_in_quarantine(store: BlobStore, found: ScrubResult, *, now: datetime, place: Location | None = None) -> bool:
     """Closes a damaged place; damaged owned bytes are moved to ``bad/``, never deleted. False: it was healed meanwhile.
 

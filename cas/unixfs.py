@@ -21,10 +21,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from cas.cids import DAG_PB, RAW
+
 LEAF_BYTES: Final = 1 << 20
 MOST_LINKS: Final = 1024
-RAW: Final = 0x55
-DAG_PB: Final = 0x70
 _SHA256: Final = bytes((0x12, 0x20))
 
 

@@ -182,6 +182,11 @@ class SigningKey:
         return kid_of(self._public)
 
     @property
+    def public_key_bytes(self) -> bytes:
+        """The public half, 32 bytes."""
+        return self._public
+
+    @property
     def public_key_b64(self) -> str:
         """The 32 public bytes, base64url without padding."""
         return _b64(self._public)

@@ -32,7 +32,7 @@ from node.services.registry_ping import Heartbeat, registry_ping
 from node.services.withdraw import finish_begun
 from node.storage.journal import SqliteJournal
 from node.storage.people import forget_nonces
-from node.web import blobs, descriptor_api, job_pages, jobs_api, listing_api, pages, records_api, session
+from node.web import blobs, descriptor_api, ipfs, job_pages, jobs_api, listing_api, pages, records_api, session
 from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, ENGINE, ENVIRONMENT, IDENTITY, JOBS, PREVIEWS, SETTINGS
 from node.web.negotiate import wants_html
 from node.web.previews import Previews
@@ -46,8 +46,8 @@ from runners.workers import OpenImage, WorkerSettings
 JOBS_TICK_S: Final = 2
 """How soon a decision made on the command line is acted upon."""
 NONCES_TICK_S: Final = 300
-CARE_TICK_S: Final = 600
-CARE_SLICE_S: Final = 540.0
+CARE_TICK_S: Final = 60
+CARE_SLICE_S: Final = 50.0
 """How long bytes are read again in the background before it is asked anew what is due."""
 PING_TICK_S: Final = 2
 """How often the heartbeat looks whether a registry is due (``node.services.registry_ping`` says when)."""
@@ -86,7 +86,7 @@ def build_application(
     app[descriptor_api.DESCRIPTOR] = DescriptorService(
         database=folder.database, settings=settings, identity=folder.key, offers=lambda: _offers(engine), clock=clock
     )
-    for module in (pages, blobs, records_api, listing_api, jobs_api, descriptor_api, job_pages):
+    for module in (pages, blobs, ipfs, records_api, listing_api, jobs_api, descriptor_api, job_pages):
         app.add_routes(module.routes())
     app.cleanup_ctx.append(_run_engine)
     app.cleanup_ctx.append(_run_ticks)

@@ -9,6 +9,7 @@ from multiformats import CID
 
 from cas.errors import ContentIdError
 from cas.ids import ContentId, parse_content_id
+from cas.unixfs import leaf_digests, root_of
 from node.cli.errors import CommandFailed, UserError
 
 
@@ -38,6 +39,8 @@ def show_id(text: str | None, path: Path | None, as_json: bool) -> None:
         "sri": cid.to_sri(),
         "path": f"/cas/sha256/{cid.hex}",
     }
+    if path is not None:
+        spellings["unixfs"] = _unixfs_root(path)
     if as_json:
         click.echo(json.dumps(spellings))
     else:
@@ -51,6 +54,16 @@ def _of_file(path: Path) -> ContentId:
             return ContentId(hashlib.file_digest(stream, "sha256").digest())
     except OSError as error:
         raise CommandFailed(f"{path}: {error.strerror}") from error
+
+
+def _unixfs_root(path: Path) -> str:
+    """The name of the file in parts, as IPFS adds it (profile unixfs-v1-2025)."""
+    try:
+        with path.open("rb") as stream:
+            leaves = list(leaf_digests(stream.fileno()))
+            return root_of(leaves, path.stat().st_size).cid
+    except (OSError, ValueError) as error:
+        raise CommandFailed(f"{path}: {error}") from error
 
 
 def _parse(text: str) -> ContentId:

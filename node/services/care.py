@@ -20,6 +20,8 @@ from cas.scrub import ScrubResult, scrub
 from cas.store import BlobStore
 from node.config import Settings
 
+MOST_WANTED: Final = 100
+"""Leaf tables that strangers may have asked for at a time: each costs the reading of a file."""
 _MIB: Final = 1 << 20
 
 
@@ -53,6 +55,8 @@ class Care:
         self._clock = clock
         self._monotonic = monotonic
         self._ending = threading.Event()
+        self._guard = threading.Lock()
+        self._wanted: dict[ContentId, None] = {}
         self._sleep = wait or self._ending.wait
         self._own = self._pace(settings.care.scrub_mib_s)
         self._volumes = {
@@ -82,6 +86,14 @@ class Care:
         self._own.took(count)
         self.took_for_job(volume, count)
 
+    def want_leaf_table(self, cid: ContentId) -> bool:
+        """Asks for a leaf table soon; False when too many are asked for already."""
+        with self._guard:
+            if len(self._wanted) >= MOST_WANTED and cid not in self._wanted:
+                return False
+            self._wanted[cid] = None
+            return True
+
     def run_slice(self, seconds: float) -> Slice:
         """Scrubs, and builds leaf tables if that is asked for, for about so long; blocking.
 
@@ -96,6 +108,8 @@ class Care:
             return self._ending.is_set() or self._monotonic() >= until
 
         try:
+            while (cid := self._next_wanted()) is not None and not is_over():
+                tables += self._build(cid)
             if self._settings.care.scrub_days:
                 older = self._clock() - timedelta(days=self._settings.care.scrub_days)
                 for found in scrub(
@@ -117,11 +131,18 @@ class Care:
         """Ends a slice that is running soon."""
         self._ending.set()
 
+    def _next_wanted(self) -> ContentId | None:
+        with self._guard:
+            return next(iter(self._wanted), None)
+
     def _build(self, cid: ContentId) -> int:
         try:
             build_leaf_table(self._store, cid, now=self._clock(), took=lambda count: self.took("", count))
         except (CasError, OSError):
             return 0  # scrub says what is wrong with it
+        finally:
+            with self._guard:
+                self._wanted.pop(cid, None)
         return 1
 
     def _pace(self, mib_s: int) -> Pace:

@@ -15,7 +15,10 @@ HELLO = ContentId.of(b"hello world")
 
 
 def spellings(cid: ContentId) -> list[str]:
-    return [str(cid), cid.hex, cid.hex.upper(), f"sha256:{cid.hex}", cid.to_cid(), cid.to_ni(), cid.to_sri()]
+    bases = [str(CID(base, 1, "raw", ("sha2-256", cid.digest))) for base in ("base58btc", "base16", "base32upper")]
+    annex = [f"SHA256E-s123--{cid.hex}.jpg", f"SHA256-s0--{cid.hex}"]
+    plain = [str(cid), cid.hex, cid.hex.upper(), f"sha256:{cid.hex}", cid.to_cid(), cid.to_ni(), cid.to_sri()]
+    return [*plain, *bases, *annex]
 
 
 @given(IDS)

@@ -44,6 +44,9 @@ ROUTES: dict[str, Callable[[World, str], list[str]]] = {
     "/.well-known/ni/sha-256/{value}": lambda w, k: [
         "/.well-known/ni/sha-256/" + ContentId.from_hex(w.images[k]).to_ni().rpartition(";")[2]
     ],
+    "/ipfs/{cid}": lambda w, k: [f"/ipfs/{ContentId.from_hex(w.images[k]).to_cid()}?format={form}" for form in ("raw", "car")],
+    "/ipfs/{cid}/{path:.*}": lambda w, k: [f"/ipfs/{ContentId.from_hex(w.images[k]).to_cid()}/x"],
+    "/routing/v1/providers/{cid}": lambda w, k: [f"/routing/v1/providers/{ContentId.from_hex(w.images[k]).to_cid()}"],
     "/specimen": lambda w, k: [f"/specimen?id={KINDS.index(k)}", f"/specimen?id=urn:x:{KINDS.index(k)}", f"/specimen?id={w.specimens[k]}"],
     "/specimen/{id:[a-z2-7]{16}}": lambda w, k: [f"/specimen/{last(w.specimens[k])}", f"/specimen/{last(w.specimens[k])}?version=1"],
     "/media/sha256/{hex:[0-9a-f]{64}}": lambda w, k: [f"/media/sha256/{w.images[k]}"],
