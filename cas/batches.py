@@ -3,10 +3,12 @@
 import concurrent.futures
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
-from typing import TypeVar
+from typing import Final, TypeVar
 
 A = TypeVar("A")
 B = TypeVar("B")
+CHUNK_BYTES: Final = 4 << 20
+CHUNK_FILES: Final = 32
 
 
 def map_in_threads(work: Callable[[A], B], items: Iterable[A], *, threads: int, ahead: int) -> Generator[B, None, None]:
@@ -39,3 +41,28 @@ def in_groups(items: Iterable[A], *, most: int, most_bytes: int, bytes_of: Calla
             group, total = [], 0
     if group:
         yield group
+
+
+class ChunkPace:
+    """Cuts work into chunks of about ``CHUNK_BYTES``: small files by the dozen, large ones singly.
+
+    A thread that takes up one small file after the other spends its time on being woken up.
+    """
+
+    def __init__(self) -> None:
+        self._most = 4
+
+    def took(self, count: int, size: int) -> None:
+        """What the files turned out to be: ``size`` bytes of work in ``count`` files."""
+        self._most = max(1, min(CHUNK_FILES, CHUNK_BYTES * count // max(size, 1)))
+
+    def chunks(self, items: Iterable[A]) -> Iterator[list[A]]:
+        """The items, in chunks of the size that is right when each is cut."""
+        chunk: list[A] = []
+        for item in items:
+            chunk.append(item)
+            if len(chunk) >= self._most:
+                yield chunk
+                chunk = []
+        if chunk:
+            yield chunk

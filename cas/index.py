@@ -14,6 +14,7 @@ It leaves out: files (``cas.store``).
 import contextlib
 import hashlib
 import hmac
+import json
 import sqlite3
 import threading
 from collections import deque
@@ -129,6 +130,28 @@ class BlobIndex:
         """What is known about a path."""
         row = self._one("SELECT * FROM location WHERE volume = ? AND path = ?", volume, path)
         return None if row is None else to_location(row)
+
+    def at_all(self, volume: str, paths: Sequence[str]) -> dict[str, Location]:
+        """What is known about these paths, by path: one question for all of them."""
+        rows = self.select(
+            "SELECT l.* FROM json_each(?) AS wanted CROSS JOIN location AS l ON l.volume = ? AND l.path = wanted.value",
+            _json_of(paths), volume,
+        )  # fmt: skip
+        return {row["path"]: to_location(row) for row in rows}
+
+    def other_paths(self, volume: str, places: Iterable[Location]) -> dict[str, list[str]]:
+        """By path: the other paths of this volume with the same bytes. Paths without any are left out."""
+        rows = self.select(
+            """SELECT mine.path AS path, other.path AS other FROM json_each(?) AS wanted
+               CROSS JOIN location AS mine ON mine.volume = ? AND mine.path = wanted.value
+               CROSS JOIN location AS other ON other.sha = mine.sha AND other.volume = mine.volume
+               WHERE other.path <> mine.path""",
+            _json_of([item.path for item in places]), volume,
+        )  # fmt: skip
+        found: dict[str, list[str]] = {}
+        for row in rows:
+            found.setdefault(row["path"], []).append(row["other"])
+        return found
 
     def sample(self, volume: str, probes: int) -> list[Location]:
         """Up to ``probes`` locations of a volume, spread evenly over all hashes; always the same ones."""
@@ -311,3 +334,11 @@ def to_location(row: sqlite3.Row) -> Location:
 
 def _volume(name: str, root: str, identity: Identity) -> VolumeRow:
     return VolumeRow(name=name, root=Path(root), identity=identity)
+
+
+def _json_of(paths: Sequence[str]) -> str:
+    """A JSON array; paths that are not text (see ``cas.files.check_relpath``) are in no row and are left out."""
+    try:
+        return json.dumps(paths, ensure_ascii=False).encode().decode()
+    except UnicodeEncodeError:
+        return json.dumps([path for path in paths if path.isascii() or path.encode("utf-8", "ignore").decode() == path])

@@ -18,13 +18,13 @@ import fcntl
 import os
 import stat as stat_module
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, Self
 
-from cas.batches import in_groups, map_in_threads
+from cas.batches import ChunkPace, in_groups, map_in_threads
 from cas.durable import BUFFER_BYTES, ShardTree, Sync, Written, hash_descriptor, sync_folder, write_blob
 from cas.errors import BlobChanged, BlobNotFound, BlobRefused, BlobWithdrawn, StoreFailed, VolumeProblem
 from cas.files import SAMPLED_FILES, is_same, open_inside, root_problem, sample_problem
@@ -258,29 +258,37 @@ class BlobStore:
             VolumeProblem: a file is missing, and so is everything else: the drive is not mounted.
         """
         tree = self.volume(volume)
+        pace = ChunkPace()
 
-        def look(relpath: str) -> _Looked | AdoptFailure:
-            try:
-                return self._look(tree, relpath, took)
-            except (OSError, BlobRefused) as error:
-                problem = root_problem(tree) if isinstance(error, OSError) else None
-                if problem is not None:
-                    raise VolumeProblem(problem) from error
-                return AdoptFailure(relpath=relpath, reason=_reason(error))
+        def look_at_all(chunk: list[str]) -> list[_Looked | AdoptFailure]:
+            known = self.index.at_all(tree.name, chunk)
+            return [self._look_or_say(tree, relpath, known.get(relpath), took) for relpath in chunk]
 
-        def work_of(item: _Looked | AdoptFailure) -> int:
-            return item.hashed.size if isinstance(item, _Looked) and item.hashed is not None else 0
+        looked = map_in_threads(look_at_all, pace.chunks(relpaths), threads=threads, ahead=8 * threads)
+        with contextlib.closing(looked):
+            files = (item for chunk in looked for item in chunk)
+            for group in in_groups(files, most=GROUP_FILES, most_bytes=GROUP_BYTES, bytes_of=_work_of):
+                pace.took(len(group), sum(map(_work_of, group)))
+                group = self._without_withdrawn(group)
+                seen = [item for item in group if isinstance(item, _Looked)]
+                fresh = [item.hashed for item in seen if item.hashed is not None]
+                if fresh:
+                    replaced = [item.result.previous for item in seen if item.result.previous is not None]
+                    self.index.record(fresh, verified=now.isoformat(), replaced=replaced)
+                others = self.index.other_paths(tree.name, fresh)
+                for item in group:
+                    yield item if isinstance(item, AdoptFailure) else self._moved(tree, item.result, others)
 
-        looked = map_in_threads(look, relpaths, threads=threads, ahead=32 * threads)
-        for group in in_groups(looked, most=GROUP_FILES, most_bytes=GROUP_BYTES, bytes_of=work_of):
-            group = self._without_withdrawn(group)
-            seen = [item for item in group if isinstance(item, _Looked)]
-            fresh = [item.hashed for item in seen if item.hashed is not None]
-            if fresh:
-                replaced = [item.result.previous for item in seen if item.result.previous is not None]
-                self.index.record(fresh, verified=now.isoformat(), replaced=replaced)
-            for item in group:
-                yield item if isinstance(item, AdoptFailure) else self._moved(tree, item.result)
+    def _look_or_say(
+        self, volume: VolumeRow, relpath: str, known: Location | None, took: Took | None
+    ) -> "_Looked | AdoptFailure":
+        try:
+            return self._look(volume, relpath, known, took)
+        except (OSError, BlobRefused) as error:
+            problem = root_problem(volume) if isinstance(error, OSError) else None
+            if problem is not None:
+                raise VolumeProblem(problem) from error
+            return AdoptFailure(relpath=relpath, reason=_reason(error))
 
     def _without_withdrawn(self, group: "list[_Looked | AdoptFailure]") -> "list[_Looked | AdoptFailure]":
         barred = self.withdrawals.among(
@@ -295,10 +303,9 @@ class BlobStore:
             for item in group
         ]
 
-    def _look(self, volume: VolumeRow, relpath: str, took: Took | None) -> "_Looked":
+    def _look(self, volume: VolumeRow, relpath: str, known: Location | None, took: Took | None) -> "_Looked":
         descriptor, before = open_inside(volume.root, relpath)
         try:
-            known = self.index.at(volume.name, relpath)
             if known is not None and is_same(known, before, volume.identity):
                 cid = ContentId(known.sha)
                 return _Looked(None, AdoptResult(relpath=relpath, id=cid, size=known.size, outcome="unchanged"))
@@ -317,15 +324,11 @@ class BlobStore:
         )
         return _Looked(_seen(volume.name, relpath, cid, after, size), result)
 
-    def _moved(self, volume: VolumeRow, result: AdoptResult) -> AdoptResult:
+    def _moved(self, volume: VolumeRow, result: AdoptResult, others: Mapping[str, list[str]]) -> AdoptResult:
         """Says *moved* when the same bytes were known at a path of this volume that is no longer there."""
         if result.outcome != "new":
             return result
-        gone = [
-            item.path
-            for item in self.index.locations(result.id)
-            if item.volume == volume.name and item.path != result.relpath and _is_gone(volume.root / item.path)
-        ]
+        gone = [path for path in others.get(result.relpath, ()) if _is_gone(volume.root / path)]
         if not gone:
             return result
         self.index.forget([(volume.name, path) for path in gone])
@@ -507,6 +510,10 @@ class _Looked:
 
     hashed: Location | None
     result: AdoptResult
+
+
+def _work_of(item: _Looked | AdoptFailure) -> int:
+    return item.hashed.size if isinstance(item, _Looked) and item.hashed is not None else 0
 
 
 def _place_adopted(cid: ContentId, place: Location, volume: VolumeRow) -> BlobPlace:
