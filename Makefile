@@ -38,7 +38,7 @@ test: $(STAMP)
 	@$(BIN)/python tests/what_did_not_run.py
 
 test-all: $(STAMP)
-	$(BIN)/python tests/run_tiers.py browser real_data peer fault
+	$(BIN)/python tests/run_tiers.py browser real_data peer ipfs fault
 
 soak: $(STAMP)
 	$(BIN)/python tests/run_tiers.py soak

@@ -20,6 +20,8 @@ def missing_for(tier: str) -> str | None:
         return "Debian package chromium"
     if tier == "peer" and not shutil.which("nginx"):
         return "Debian package nginx-light"
+    if tier == "ipfs" and not (shutil.which("node") and Path("tests/peers/ipfs/node_modules").is_dir()):
+        return "Node.js and its packages: npm ci --prefix tests/peers/ipfs"
     if tier == "real_data" and not (shared / "data").is_dir():
         return f"specimen images in {shared}/data"
     return None

@@ -228,6 +228,26 @@ def test_the_page_about_the_store_runs(
     assert "herbarium:" in capsys.readouterr().out, "the institution's file itself is still damaged"
 
 
+def test_the_page_about_content_ids_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command of the page; its examples are those of the bytes ``hello world``."""
+    monkeypatch.chdir(tmp_path)
+    address = "https://images.example.org"
+    assert run(["init", "hortus", "--name", "Hortus", "--public-url", address, "--licence", ""]) == 0
+    (tmp_path / "sheet.jpg").write_bytes(b"hello world")
+    text = (DOCS / "reference-content-ids.md").read_text("utf-8")
+    ran = 0
+    for line in shown_lines(text):
+        capsys.readouterr()
+        assert run(shlex.split(line)[1:]) == 0, line
+        printed = capsys.readouterr().out
+        for example in re.findall(r"`((?:ni:///|bafkrei|sha256-)\S{30,})`", text) if " id " in line else ():
+            assert example in printed, f"{line}: {example}"
+        ran += 1
+    assert ran == 3
+
+
 def rot(path: Path) -> str:
     """Flips a bit as a failing disk does; returns the hash that the bytes had."""
     digest, before = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat()

@@ -12,6 +12,9 @@ def main() -> None:
     needs = {
         "browser": None if shutil.which("chromium") else "Debian package chromium",
         "peer": None if shutil.which("nginx") else "Debian package nginx-light",
+        "ipfs": None
+        if shutil.which("node") and Path("tests/peers/ipfs/node_modules").is_dir()
+        else "Node.js and: npm ci --prefix tests/peers/ipfs",
         "real_data": None if (shared / "data").is_dir() else f"specimen images in {shared}/data",
         "fault": None if os.geteuid() == 0 else "root, for the simulated power cuts",
         "gpu": "an accelerator",

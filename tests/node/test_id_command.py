@@ -23,7 +23,7 @@ def test_a_cid_in_any_base_leads_to_the_bytes(cid: ContentId, base: str) -> None
     text = str(CID(base, 1, "raw", ("sha2-256", cid.digest)))
     if len(text) <= 200:
         assert _parse(text) == cid
-        if base != "base32":  # the strict parser of every request takes one spelling
+        if base not in ("base32", "base16", "base58btc"):  # what requests take, is fewer
             with pytest.raises(ContentIdError):
                 parse_content_id(text)
     else:
