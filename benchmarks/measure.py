@@ -39,12 +39,20 @@ class Timing:
 
 
 def in_turns(
-    works: dict[str, Callable[[], None]], *, times: int, between: Callable[[], None] = lambda: None
+    works: dict[str, Callable[[], None]],
+    *,
+    times: int,
+    before: dict[str, Callable[[], None]] | None = None,
+    between: Callable[[], None] = lambda: None,
 ) -> dict[str, list[Timing]]:
-    """Each kind of work once per turn, so that a noisy minute falls on all of them."""
+    """Each kind of work once per turn, so that a noisy minute falls on all of them.
+
+    ``before`` (by name of the work) and ``between`` are outside the clock.
+    """
     found: dict[str, list[Timing]] = {name: [] for name in works}
     for _ in range(times):
         for name, work in works.items():
+            (before or {}).get(name, lambda: None)()
             cpu, started = _cpu_s(), time.perf_counter()
             work()
             found[name].append(Timing(wall_s=time.perf_counter() - started, cpu_s=_cpu_s() - cpu))
