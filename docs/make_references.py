@@ -17,6 +17,8 @@ sys.path.insert(0, str(ROOT))
 
 UNITS: Final = {
     "_bytes": "bytes",
+    "bytes_per_day": "bytes a day",
+    "requests_per_minute": "requests a minute",
     "_mib": "MiB (1,048,576 bytes)",
     "_mib_s": "MiB per second",
     "_days": "days",
@@ -28,6 +30,7 @@ UNITS: Final = {
 SECTIONS: Final = (
     ("node", "[node]", "NodeSection"),
     ("server", "[server]", "ServerSection"),
+    ("limits", "[limits]", "LimitsSection"),
     ("federation", "[federation]", "FederationSection"),
     ("images", "[images]", "ImagesSection"),
     ("care", "[care]", "CareSection"),
@@ -43,6 +46,9 @@ SECTIONS: Final = (
 """Where a table stands in node.toml, its heading in the page, its class in ``node.config``."""
 PLAIN: Final = {
     "server.port": "The port it listens on.",
+    "limits.requests_per_minute": "Of one address (IPv6: a /64). A person who turns pages makes about 100, "
+    "a reading room behind one address some hundred. "
+    "0 here and below: no limit. With several processes each counts for itself.",
     "policy.preset": "What researchers may ask of this node. `closed`: nothing. "
     "`reading`: enrolled researchers may run this node's own reading pipelines on open and restricted images, "
     "everything else waits for a person. "

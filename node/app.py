@@ -34,6 +34,7 @@ from node.storage.journal import SqliteJournal
 from node.storage.people import forget_nonces
 from node.web import blobs, descriptor_api, ipfs, job_pages, jobs_api, listing_api, pages, records_api, session
 from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, ENGINE, ENVIRONMENT, IDENTITY, JOBS, PREVIEWS, SETTINGS
+from node.web.limits import LIMITS, VisitorLimits, limits_middleware, sending_begins
 from node.web.negotiate import wants_html
 from node.web.previews import Previews
 from node.web.problem import Handler, Problem, problem_middleware, problem_response
@@ -64,16 +65,20 @@ def build_application(
     settings = folder.settings
     app = web.Application(
         middlewares=[
-            _boundary_middleware, problem_middleware, session.session_middleware, _html_jobs_middleware,
+            _boundary_middleware, problem_middleware, session.session_middleware, limits_middleware,
+            _html_jobs_middleware,
         ],
         client_max_size=settings.server.max_body_bytes,
     )  # fmt: skip
     app.on_response_prepare.append(pages.set_headers)
+    app.on_response_prepare.append(sending_begins)
+    app[LIMITS] = VisitorLimits(settings.limits, settings.server.trusted_proxies)
     app[SETTINGS] = settings
     app[DATABASE] = folder.database
     app[BLOBS] = folder.blobs
     app[FOLDER] = folder
     app[blobs.WARM] = WarmPlaces(folder.database, folder.blobs)
+    app[session.SESSIONS] = session.Sessions(folder.database)
     app[IDENTITY] = folder.key
     app[CLOCK] = clock
     app[ENVIRONMENT] = pages.make_environment()

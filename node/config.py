@@ -47,6 +47,22 @@ class ServerSection:
     host: str = "127.0.0.1"
     port: int = 8080
     max_body_bytes: int = 1_048_576
+    trusted_proxies: tuple[str, ...] = ()
+    robots: Literal["polite", "none", "all"] = "polite"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitsSection:
+    """What strangers may take; 0 is no limit."""
+
+    requests_per_minute: int = 1200
+    bytes_per_day: int = 107_374_182_400
+    concurrent: int = 32
+    known_requests_per_minute: int = 6000
+    all_requests_per_minute: int = 0
+    all_bytes_per_day: int = 0
+    all_concurrent: int = 1000
+    at_work: int = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,6 +185,7 @@ class Settings:
     folder: Path
     node: NodeSection
     server: ServerSection = field(default_factory=ServerSection)
+    limits: LimitsSection = field(default_factory=LimitsSection)
     federation: FederationSection = field(default_factory=FederationSection)
     images: ImagesSection = field(default_factory=ImagesSection)
     care: CareSection = field(default_factory=CareSection)
@@ -268,8 +285,7 @@ def _check(settings: Settings) -> None:
     for key, value in positive.items():
         if value <= 0:
             raise ConfigError(f"{key} must be larger than 0")
-    if settings.images.anonymous_max_px < 0:
-        raise ConfigError("images.anonymous_max_px must be 0 (no limit) or larger")
+    _check_visitors(settings)
     for name, source in settings.sources.items():
         if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name):
             raise ConfigError(f"[sources.{name}]: a source is named with lower-case letters, digits, - and _")
@@ -288,6 +304,21 @@ def _check_care(settings: Settings) -> None:
             raise ConfigError(f"[volumes.{name}]: a volume is named with lower-case letters, digits, - and _")
         if not volume.root or volume.max_read_mib_s < 0:
             raise ConfigError(f"[volumes.{name}] needs a root, and max_read_mib_s must be 0 (no limit) or larger")
+
+
+def _check_visitors(settings: Settings) -> None:
+    for item in fields(LimitsSection):
+        if getattr(settings.limits, item.name) < 0:
+            raise ConfigError(f"limits.{item.name} must be 0 (no limit) or larger")
+    for text in settings.server.trusted_proxies:
+        try:
+            ipaddress.ip_network(text, strict=False)
+        except ValueError as error:
+            raise ConfigError(
+                f"[server] trusted_proxies: {text!r} is not an address or network such as 127.0.0.1 or 10.0.0.0/8"
+            ) from error
+    if settings.images.anonymous_max_px < 0:
+        raise ConfigError("images.anonymous_max_px must be 0 (no limit) or larger")
 
 
 def check_public_url(url: str, *, insecure_loopback: bool) -> None:

@@ -35,6 +35,7 @@ from node.storage.people import enrol
 from node.storage.search import index_specimen
 from node.web import descriptor_api, jobs_api
 from node.web.keys import CLOCK, DATABASE, JOBS, SETTINGS
+from node.web.limits import LIMITS, VisitorLimits
 
 START = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
 ENVIRONMENT = "sha256:" + "e" * 64
@@ -178,6 +179,7 @@ class SmallNode:
         app[DATABASE] = self.database
         app[CLOCK] = self.clock
         app[JOBS] = self.jobs
+        app[LIMITS] = VisitorLimits(self.settings.limits, self.settings.server.trusted_proxies)
         app[descriptor_api.DESCRIPTOR] = self.descriptor
         app.add_routes([*jobs_api.routes(), *descriptor_api.routes()])
         return app

@@ -39,6 +39,7 @@ def test_the_generated_references_equal_the_code() -> None:
 CONFIGURATION = (
     ("[node]", config.NodeSection),
     ("[server]", config.ServerSection),
+    ("[limits]", config.LimitsSection),
     ("[federation]", config.FederationSection),
     ("[images]", config.ImagesSection),
     ("[care]", config.CareSection),

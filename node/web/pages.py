@@ -43,6 +43,7 @@ def routes() -> list[web.RouteDef]:
         web.get("/login", login_form),
         web.post("/login", login),
         web.post("/logout", logout),
+        web.get("/robots.txt", robots),
         web.get("/healthz", healthz),
         web.get("/readyz", readyz),
     ]
@@ -198,6 +199,20 @@ async def logout(request: web.Request) -> web.StreamResponse:
     response = web.HTTPSeeOther("/")
     response.del_cookie(COOKIE, path="/")
     raise response
+
+
+ROBOTS: Final[Mapping[str, str]] = {
+    "polite": "User-agent: *\nCrawl-delay: 5\nDisallow: /cas/\nDisallow: /ipfs/\nDisallow: /iiif/\nDisallow: /search\n"
+    "Disallow: /jobs\nDisallow: /processes\nDisallow: /staff/\nDisallow: /login\n",
+    "none": "User-agent: *\nDisallow: /\n",
+    "all": "User-agent: *\nDisallow:\n",
+}
+
+
+async def robots(request: web.Request) -> web.StreamResponse:
+    """What crawlers are asked to do; those who do not listen meet the limits."""
+    text = ROBOTS[request.app[SETTINGS].server.robots]
+    return web.Response(text=text, content_type="text/plain", headers={"Cache-Control": "public, max-age=86400"})
 
 
 async def healthz(request: web.Request) -> web.Response:  # noqa: ARG001

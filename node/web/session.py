@@ -19,7 +19,8 @@ from aiohttp import web
 
 from linkeddata.times import format_time
 from node.access import STAFF
-from node.web.keys import CLOCK, DATABASE, SETTINGS
+from node.storage.db import Database
+from node.web.keys import CLOCK, SETTINGS
 from node.web.problem import Problem
 from node.web.viewer import SESSION, VIEWER, Session, session_of
 
@@ -27,6 +28,8 @@ COOKIE: Final = "vasculum_staff"
 TOKEN_LIFETIME: Final = timedelta(minutes=10)
 SESSION_LIFETIME: Final = timedelta(hours=12)
 MAX_FORM_BYTES: Final = 4096
+MOST_SESSIONS: Final = 256
+"""Remembered at a time."""
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -59,22 +62,52 @@ def redeem_token(conn: sqlite3.Connection, token: str, *, now: datetime) -> tupl
     return cookie, csrf
 
 
+class Sessions:
+    """Sessions that were just looked up, so that the next request of the same person needs no thread.
+
+    What is remembered holds until the next commit to the database, whoever made it: a log-out ends it at once.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._version: int | None = None
+        self._known: dict[str, tuple[str, str]] = {}
+
+    async def csrf_of(self, digest: str, stamp: str) -> str | None:
+        """The form secret of a session that is valid at this time; None when it is none."""
+        version = self._database.version()
+        if version is None or version != self._version or len(self._known) > MOST_SESSIONS:
+            self._known, self._version = {}, version
+        found = self._known.get(digest)
+        if found is None:
+            row = await self._database.read(
+                lambda conn: conn.execute(
+                    "SELECT csrf, expires FROM staff_session WHERE digest = ?", (digest,)
+                ).fetchone()
+            )
+            if row is None:
+                return None
+            found = (row["csrf"], row["expires"])
+            if version is not None and version == self._version:
+                self._known[digest] = found
+        return found[0] if found[1] > stamp else None
+
+
+SESSIONS: Final = web.AppKey("sessions", Sessions)
+
+
 @web.middleware
 async def session_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Recognises staff; refuses changes that do not come from our own pages."""
     cookie = request.cookies.get(COOKIE, "")
     if cookie:
         digest, stamp = _digest(cookie[:200]), format_time(request.app[CLOCK]())
-        row = await request.app[DATABASE].read(
-            lambda conn: conn.execute(
-                "SELECT csrf FROM staff_session WHERE digest = ? AND expires > ?", (digest, stamp)
-            ).fetchone()
-        )
-        if row is not None:
+        csrf = await request.app[SESSIONS].csrf_of(digest, stamp)
+        if csrf is not None:
             if request.method not in ("GET", "HEAD") and not comes_from_here(request):
                 raise Problem(403, "cross-site", "Refused", "This request does not come from a page of this node.")
             request[VIEWER] = STAFF
-            request[SESSION] = Session(digest=digest, csrf=row["csrf"])
+            request[SESSION] = Session(digest=digest, csrf=csrf)
     return await handler(request)
 
 

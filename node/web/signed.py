@@ -13,6 +13,7 @@ from federation.http_signatures import ReplayGuard, is_signed, verify_request
 from node.access import ANONYMOUS, Viewer
 from node.storage.people import SqliteReplayGuard
 from node.web.keys import CLOCK, DATABASE, SETTINGS
+from node.web.limits import LIMITS
 from node.web.viewer import VIEWER
 
 
@@ -35,6 +36,7 @@ async def signed_by(request: web.Request, body: bytes) -> str | None:
         now=request.app[CLOCK](),
     )
     guard: ReplayGuard = SqliteReplayGuard(request.app[DATABASE])
+    request.app[LIMITS].charge_key(verified.kid)
     await guard.remember(verified.kid, verified.nonce, verified.expires)
     return verified.kid
 

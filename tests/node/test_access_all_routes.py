@@ -35,6 +35,7 @@ ROUTES: dict[str, Callable[[World, str], list[str]]] = {
     "/policy": lambda w, k: ["/policy"],
     "/login": lambda w, k: ["/login"],
     "/logout": lambda w, k: [],
+    "/robots.txt": lambda w, k: ["/robots.txt"],
     "/healthz": lambda w, k: ["/healthz"],
     "/readyz": lambda w, k: ["/readyz"],
     "/cas/sha256/{hex}": lambda w, k: [f"/cas/sha256/{w.images[k]}"],
