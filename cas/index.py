@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Final, Literal, Self
 from urllib.parse import quote
 
+from cas.disk import why_refused
 from cas.errors import StoreFailed
 from cas.ids import ContentId
 from cas.migrate import migrate
@@ -81,7 +82,7 @@ class BlobIndex:
         try:
             conn = _connect(path)
         except sqlite3.Error as error:
-            raise StoreFailed(f"{path} cannot be used as an index: {error}") from error
+            raise StoreFailed(f"{path} cannot be used as an index: {why_refused(path, error)}") from error
         try:
             conn.execute("PRAGMA journal_mode=WAL")
             conn.execute("PRAGMA synchronous=FULL")
@@ -89,7 +90,7 @@ class BlobIndex:
         except BaseException as error:
             conn.close()
             if isinstance(error, sqlite3.Error):
-                raise StoreFailed(f"{path} cannot be used as an index: {error}") from error
+                raise StoreFailed(f"{path} cannot be used as an index: {why_refused(path, error)}") from error
             raise
         return cls(path, conn)
 

@@ -49,14 +49,14 @@ def counting_fsync(descriptor):
 """
 
 
-def start(code: str, *arguments: str, kill_at: int = 0) -> subprocess.Popen[bytes]:
-    """Starts a child with this checkout and the tests on its path."""
+def start(code: str, *arguments: str, kill_at: int = 0, before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
+    """Starts a child with this checkout and the tests on its path; ``before`` is a command that runs it."""
     environment = {
         **os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))), "PYTHONUNBUFFERED": "1",
         "KILL_AT": str(kill_at),
     }  # fmt: skip
     return subprocess.Popen(
-        [sys.executable, "-P", "-c", BOUNDARY_CODE + code, *arguments], stdout=subprocess.PIPE, env=environment
+        [*before, sys.executable, "-P", "-c", BOUNDARY_CODE + code, *arguments], stdout=subprocess.PIPE, env=environment
     )
 
 

@@ -3,8 +3,10 @@
 A traceback is a defect of the program, never an answer to bad input.
 """
 
+import errno
 import importlib
 import os
+import sqlite3
 import sys
 from typing import Any, Final
 
@@ -109,7 +111,18 @@ def run(args: list[str] | None = None) -> int:
         # The reader of our output went away (`| head`): nothing to say, and nowhere to say it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except (OSError, sqlite3.OperationalError) as error:
+        if not _is_the_disk(error):
+            raise
+        click.echo(f"Error: the disk refused ({error}): make room, look at the disk, and run it again", err=True)
+        return 1
     return result if isinstance(result, int) else 0
+
+
+def _is_the_disk(error: OSError | sqlite3.OperationalError) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS)
+    return error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY)
 
 
 __all__ = ["COMMANDS", "CommandFailed", "UserError", "cli", "main", "run"]

@@ -32,6 +32,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
 
+from cas.disk import why_refused
+
 T = TypeVar("T")
 
 BUSY_TIMEOUT_S: Final = 30.0
@@ -79,7 +81,7 @@ class Database:
         try:
             migrate(path)
         except sqlite3.DatabaseError as error:
-            raise DatabaseError(f"{path} cannot be used as a node database: {error}") from error
+            raise DatabaseError(f"{path} cannot be used as a node database: {why_refused(path, error)}") from error
         return cls(path)
 
     # ------------------------------------------------------------------ blocking use (command line, worker threads)

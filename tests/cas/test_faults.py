@@ -8,7 +8,6 @@ from pathlib import Path
 
 import kill_harness
 import pytest
-from conftest import NOW
 
 from cas.ids import ContentId
 from cas.store import BlobStore
@@ -281,34 +280,3 @@ def test_fifty_power_cuts(tmp_path: Path, what: str) -> None:
         acks, gone = cut(tmp_path, what, number=number)
         assert len(acks) >= 40
         assert gone == []
-
-
-# ---------------------------------------------------------------------- full disk
-@pytest.mark.fault
-def test_a_full_disk_is_a_clear_error_and_passes(tmp_path: Path) -> None:
-    from cas.errors import StoreFailed
-
-    if os.geteuid() != 0:
-        pytest.skip("needs root, to mount a small tmpfs")
-    mount = tmp_path / "small"
-    mount.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(mount)], capture_output=True, check=False
-    )
-    if mounted.returncode:
-        pytest.skip(f"no tmpfs mounts here: {mounted.stderr.decode().strip()}")
-    try:
-        store = BlobStore.open(mount / "store")
-        rng = random.Random(1)
-        stored = []
-        with pytest.raises(StoreFailed, match="No space|not stored|could not be written|disk"):
-            for _ in range(100):
-                stored.append(store.put_bytes(rng.randbytes(100_000), now=NOW).id)
-        assert stored
-        assert all(store.verify(cid) for cid in stored)
-        assert not list((store.folder / "staging").iterdir())
-        subprocess.run(["mount", "-o", "remount,size=20m", str(mount)], check=True)
-        assert store.verify(store.put_bytes(b"room again", now=NOW).id)
-        store.close()
-    finally:
-        subprocess.run(["umount", "-l", str(mount)], check=True)
