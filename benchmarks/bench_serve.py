@@ -24,12 +24,14 @@ from pathlib import Path
 from aiohttp import web
 from node.app import build_application
 from node.folder import open_folder
+from node.web.listen import AT_ONCE, NodeSite
 from runners.catalogue import Catalogue
 async def main():
     with open_folder(Path(sys.argv[1])) as folder:
-        runner = web.AppRunner(build_application(folder, catalogue=Catalogue.of(()), clock=lambda: datetime.now(UTC)), access_log=None)
+        app = build_application(folder, catalogue=Catalogue.of(()), clock=lambda: datetime.now(UTC))
+        runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", int(sys.argv[2]))
+        site = NodeSite(runner, "127.0.0.1", int(sys.argv[2]), answers=app[AT_ONCE])
         await site.start()
         print("ready", flush=True)
         await asyncio.Event().wait()

@@ -33,12 +33,15 @@ from node.services.withdraw import finish_begun
 from node.storage.journal import SqliteJournal
 from node.storage.people import forget_nonces
 from node.web import blobs, descriptor_api, ipfs, job_pages, jobs_api, listing_api, pages, records_api, session
+from node.web.at_once import AtOnce
 from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, ENGINE, ENVIRONMENT, IDENTITY, JOBS, PREVIEWS, SETTINGS
 from node.web.limits import LIMITS, VisitorLimits, limits_middleware, sending_begins
+from node.web.listen import AT_ONCE
 from node.web.negotiate import wants_html
 from node.web.previews import Previews
 from node.web.problem import Handler, Problem, problem_middleware, problem_response
-from node.web.warm import WarmPlaces
+from node.web.ranges import ByteAnswer
+from node.web.warm import WarmPlace, WarmPlaces
 from runners.catalogue import Catalogue
 from runners.decode import Limits
 from runners.engine import Engine, EngineHooks, EngineSettings
@@ -77,13 +80,20 @@ def build_application(
     app[DATABASE] = folder.database
     app[BLOBS] = folder.blobs
     app[FOLDER] = folder
-    app[blobs.WARM] = WarmPlaces(folder.database, folder.blobs)
+    app[blobs.WARM] = warm = WarmPlaces(folder.database, folder.blobs)
     app[session.SESSIONS] = session.Sessions(folder.database)
     app[IDENTITY] = folder.key
     app[CLOCK] = clock
     app[ENVIRONMENT] = pages.make_environment()
     app[PREVIEWS] = Previews(settings, folder.blobs)
     app[CARE] = care = Care(folder.blobs, settings, clock=clock, monotonic=time.monotonic)
+    app[AT_ONCE] = AtOnce(
+        warm,
+        is_our_host=lambda host: _is_our_host(host, settings.origin),
+        headers_of=_public_headers,
+        take=app[LIMITS].take_at_once,
+        served=care.served,
+    )
     engine, jobs = _build_jobs(folder, catalogue, clock, care, boot or secrets.token_hex(8))
     app[ENGINE] = engine
     app[JOBS] = jobs
@@ -96,6 +106,12 @@ def build_application(
     app.cleanup_ctx.append(_run_engine)
     app.cleanup_ctx.append(_run_ticks)
     return app
+
+
+def _public_headers(known: WarmPlace, answer: ByteAnswer) -> dict[str, str]:
+    place = known.place
+    own = blobs.headers_of(place.id, place.size, answer, media_type=known.media_type, is_public=True)
+    return {**pages.SECURITY, **own}
 
 
 def _build_jobs(
@@ -226,7 +242,7 @@ async def ping_registries(app: web.Application) -> None:
 async def _boundary_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Refuses requests for other hosts (DNS rebinding) and absurd targets, before anything looks at them."""
     problem: Problem | None = None
-    if not _is_our_host(request):
+    if not _is_our_host(request.host, request.app[SETTINGS].origin):
         problem = Problem(421, "wrong-host", "Not this host", "This node answers under its public address only.")
     elif len(request.raw_path) > MAX_TARGET_CHARS:
         problem = Problem(414, "too-long", "The address is too long", f"At most {MAX_TARGET_CHARS} characters.")
@@ -235,9 +251,9 @@ async def _boundary_middleware(request: web.Request, handler: Handler) -> web.St
     return await handler(request)
 
 
-def _is_our_host(request: web.Request) -> bool:
-    host = request.host.lower()
-    if host == urlsplit(request.app[SETTINGS].origin).netloc.lower():
+def _is_our_host(text: str, origin: str) -> bool:
+    host = text.lower()
+    if host == urlsplit(origin).netloc.lower():
         return True
     try:
         name = urlsplit(f"//{host}").hostname or ""

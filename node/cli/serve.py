@@ -16,6 +16,7 @@ from node.folder import FolderBusy, NodeFolder, open_folder, serve_lock
 from node.services.withdraw import finish_begun, withdrawals_to_clean
 from node.setup import check_origin
 from node.storage.db import DatabaseError
+from node.web.listen import AT_ONCE, NodeSite
 from runners.catalogue import Catalogue
 from runners.errors import PipelineUnavailable
 
@@ -58,7 +59,7 @@ async def _serve(folder: NodeFolder) -> None:
     click.echo(f"{settings.node.name}: starting (workers load their models) ..")
     await runner.setup()
     try:
-        site = web.TCPSite(runner, settings.server.host, settings.server.port, reuse_address=True)
+        site = NodeSite(runner, settings.server.host, settings.server.port, answers=app[AT_ONCE])
         await site.start()
         app[HEARTBEAT].begin()
         click.echo(f"{settings.node.name}: serving {settings.origin} on {settings.server.host}:{settings.server.port}")

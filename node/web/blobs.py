@@ -29,6 +29,7 @@ from cas.store import BlobStore
 from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
 from node.storage.db import Database
 from node.storage.facts import bytes_facts
+from node.web.at_once import AT_ONCE_BYTES
 from node.web.keys import BLOBS, CARE, DATABASE, SETTINGS
 from node.web.problem import Problem
 from node.web.ranges import ByteAnswer, decide_bytes
@@ -36,8 +37,6 @@ from node.web.refusals import not_here, withheld
 from node.web.viewer import viewer_of
 from node.web.warm import WarmPlace, WarmPlaces
 
-AT_ONCE_BYTES: Final = 262_144
-"""Answers up to this size are read in the visit that opens the file; larger ones are sent while they are read."""
 BLOCK_BYTES: Final = 1_048_576
 _SUFFIXES: Final = {"image/jpeg": ".jpg", "image/png": ".png", "image/tiff": ".tif", "image/webp": ".webp"}
 """Formats that are named to browsers, with the suffix of a saved file; everything else is a download."""
@@ -197,29 +196,35 @@ def _etag(cid: ContentId) -> str:
 
 
 def _headers(found: _Found) -> dict[str, str]:
-    cid, answer = found.blob.id, found.answer
+    return headers_of(
+        found.blob.id, found.blob.size, found.answer, media_type=found.media_type, is_public=found.is_public
+    )
+
+
+def headers_of(cid: ContentId, size: int, answer: ByteAnswer, *, media_type: str, is_public: bool) -> dict[str, str]:
+    """The headers of an answer with bytes, or about them."""
     headers = {
         "ETag": _etag(cid),
         "Accept-Ranges": "bytes",
-        "Cache-Control": "public, max-age=31536000, immutable" if found.is_public else "private, no-store",
+        "Cache-Control": "public, max-age=31536000, immutable" if is_public else "private, no-store",
         "Repr-Digest": f"sha-256=:{base64.b64encode(cid.digest).decode()}:",
         "Link": f'</cas/sha256/{cid.hex}>; rel="canonical"',
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "X-Content-Type-Options": "nosniff",
     }
-    if found.is_public:
+    if is_public:
         headers["Access-Control-Allow-Origin"] = "*"
     if answer.status in (412, 416):
         headers["Cache-Control"] = "no-store"  # the answer to these conditions, not to this address
     if answer.status == 416:
-        headers["Content-Range"] = f"bytes */{found.blob.size}"
+        headers["Content-Range"] = f"bytes */{size}"
     if answer.status in (200, 206):
-        headers["Content-Type"] = found.media_type
-        suffix = _SUFFIXES.get(found.media_type)
+        headers["Content-Type"] = media_type
+        suffix = _SUFFIXES.get(media_type)
         kind = "attachment" if suffix is None else "inline"
         headers["Content-Disposition"] = f'{kind}; filename="{cid.hex}{suffix or ".bin"}"'
     if answer.status == 206:
-        headers["Content-Range"] = f"bytes {answer.offset}-{answer.offset + answer.length - 1}/{found.blob.size}"
+        headers["Content-Range"] = f"bytes {answer.offset}-{answer.offset + answer.length - 1}/{size}"
     return headers
 
 

@@ -133,6 +133,28 @@ class VisitorLimits:
         finally:
             _end(rates, self._clock_s(), sent)
 
+    def take_at_once(self, peer: str, length: int) -> bool:
+        """Counts a request that is answered without any waiting; False when it must go the usual way, uncounted."""
+        if not peer or (self._trusted and self._peers(peer)):
+            return False
+        rates = [(self._all, self._everybody)]
+        visitor = keys_of(peer)
+        if visitor is not None:
+            rates.append((self._addresses, self._addresses.counter(visitor[0])))
+            rates.append((self._blocks, self._blocks.counter(visitor[1])))
+        now = self._clock_s()
+        for rate, counter in rates:
+            if not rate.is_off and rate.excess(counter, now) is not None:
+                return False
+        if self._gate is not None:
+            if not self._gate.try_enter():
+                return False
+            self._gate.leave()
+        for rate, counter in rates:
+            rate.begin(counter, now)
+            rate.end(counter, now, length)
+        return True
+
     async def _enter(self, gate: Gate, request: web.Request) -> "Place":
         if not gate.try_enter():
             try:

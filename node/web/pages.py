@@ -25,6 +25,13 @@ CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'"
 )
+SECURITY: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": CSP,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+"""On every answer, unless it says something stricter."""
 STATIC: Final[Mapping[str, str]] = {
     "vasculum.css": "text/css",
     "overlay.js": "text/javascript",
@@ -85,11 +92,8 @@ def render(request: web.Request, template: str, context: Mapping[str, Any], *, s
 
 async def set_headers(request: web.Request, response: web.StreamResponse) -> None:  # noqa: ARG001 - a signal
     """Security headers on every answer as it begins: errors, redirects and streams included."""
-    headers = response.headers
-    headers.setdefault("Content-Security-Policy", CSP)
-    headers.setdefault("X-Content-Type-Options", "nosniff")
-    headers.setdefault("Referrer-Policy", "same-origin")
-    headers.setdefault("Cross-Origin-Opener-Policy", "same-origin")
+    for name, value in SECURITY.items():
+        response.headers.setdefault(name, value)
 
 
 async def home(request: web.Request) -> web.StreamResponse:

@@ -1,0 +1,51 @@
+"""The socket of a node: plain requests for bytes are answered at once, everything else by the web framework."""
+
+import asyncio
+from typing import Final
+
+from aiohttp import web
+
+from node.web.at_once import AtOnce, AtOnceProtocol
+
+AT_ONCE: Final = web.AppKey("at_once", AtOnce)
+BACKLOG: Final = 512
+"""Connections that wait to be accepted: a wave of clients, and no wave is refused by the kernel."""
+
+
+class NodeSite(web.BaseSite):
+    """Listens on one address; started and stopped by its runner like aiohttp's own sites."""
+
+    def __init__(
+        self, runner: web.AppRunner, host: str, port: int, *, answers: AtOnce, is_shared: bool = False
+    ) -> None:
+        super().__init__(runner, backlog=BACKLOG)
+        self._host = host
+        self.port = port
+        """The real one once it was started with 0."""
+        self._answers = answers
+        self._is_shared = is_shared
+
+    @property
+    def name(self) -> str:
+        """For the runner."""
+        return f"http://{self._host}:{self.port}"
+
+    async def start(self) -> None:
+        """Listens. With ``is_shared`` several processes do so on the same port."""
+        await super().start()
+        framework = self._runner.server
+        assert framework is not None
+
+        def connect() -> AtOnceProtocol:
+            return AtOnceProtocol(framework(), self._answers)
+
+        server = await asyncio.get_running_loop().create_server(
+            connect,
+            self._host,
+            self.port,
+            backlog=self._backlog,
+            reuse_address=True,
+            reuse_port=self._is_shared or None,
+        )
+        self._server = server
+        self.port = int(server.sockets[0].getsockname()[1])
