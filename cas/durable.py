@@ -10,6 +10,7 @@ because whoever is told "stored" must find them.
 Between the writing of a file and the commit of its row somebody may remove the file as rubbish: nobody names it yet.
 So its temporary name stays until the row is committed, and ``Written.put_back`` (called while no other process can
 write to the index) gives the bytes their place again.
+Only removing waits for the index; anybody may link the same bytes at any moment, also while they are put back.
 """
 
 import contextlib
@@ -71,12 +72,18 @@ class Written:
     def put_back(self, tree: ShardTree) -> None:
         """Gives the bytes their name again if it was taken away since.
 
+        A name that leads to these very bytes is the one that was synced when they were written. Any other may be
+        seconds old, from somebody who stores the same bytes and has not synced it yet: it is made durable here.
+
         Raises:
             OSError: the disk refused.
         """
-        if not os.path.lexists(self.path):
+        try:
             os.link(self.temporary, self.path)
-            sync_folder(self.path.parent, tree.sync)
+        except FileExistsError:
+            if os.path.samestat(self.temporary.stat(), self.path.lstat()):
+                return
+        sync_folder(self.path.parent, tree.sync)
 
     def settle(self) -> None:
         """Drops the temporary name."""

@@ -1,21 +1,23 @@
 """Garbage: what is removed, what never is, and who may come in between."""
 
+import os
 import random
 import shutil
 import threading
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import kill_harness
 import pytest
 from conftest import NOW
 
+from cas.durable import Written
 from cas.errors import BlobNotFound
 from cas.garbage import Garbage, GarbageReport, TooMuchGarbage
 from cas.ids import ContentId
 from cas.pins import add_pin, list_pins, remove_pin
-from cas.store import AdoptResult, BlobStore
+from cas.store import AdoptResult, BlobStore, PutResult
 
 GRACE = timedelta(days=30)
 DAY = timedelta(days=1)
@@ -188,6 +190,48 @@ def test_bytes_stored_again_while_they_are_swept_are_there(store: BlobStore, tmp
         list(store.put_files([tmp_path / "file"], now=NOW))
     assert store.verify(cid)
     assert not list((store.folder / "staging").iterdir())
+
+
+@pytest.mark.parametrize("moment", ["before", "at once"])
+def test_bytes_that_two_store_while_they_are_swept_are_there_and_their_name_is_durable(
+    store: BlobStore, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    """gc removes the file, and whoever puts it back finds that another has linked it, and not synced it yet."""
+    synced: list[Path] = []
+    store.tree.sync = lambda descriptor: synced.append(Path(os.readlink(f"/proc/self/fd/{descriptor}")))
+    data = b"x" * 1000
+    cid = store.put_bytes(data, now=NOW).id
+    run(store, [], day=0)
+    place = store.tree.path(cid)
+    link, record = os.link, store._record
+
+    def other_links() -> None:
+        other = store.folder / "staging" / "other"
+        other.write_bytes(data)
+        link(other, place)
+        other.unlink()
+        synced.clear()
+
+    def link_second(source: Path, target: Path) -> None:
+        assert target == place
+        monkeypatch.setattr(os, "link", link)
+        other_links()
+        link(source, target)
+
+    def record_late(written: list[Written], now: datetime) -> list[PutResult]:
+        assert run(store, [], day=60).removed == 1
+        assert owned(store) == set()
+        if moment == "before":
+            other_links()
+        else:
+            monkeypatch.setattr(os, "link", link_second)
+        return record(written, now)
+
+    store._record = record_late  # type: ignore[method-assign]
+    assert store.put_bytes(data, now=NOW).id == cid
+    assert place.parent in synced
+    assert os.link is link
+    assert_rows_are_files(store)
 
 
 def test_threads_that_store_and_sweep_at_once_never_lose_what_was_stored(tmp_path: Path) -> None:
