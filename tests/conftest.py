@@ -4,6 +4,7 @@ import io
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
@@ -22,6 +23,31 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 NOW = datetime(2026, 11, 24, 12, 0, 0, tzinfo=UTC)
 ORIGIN = "http://127.0.0.1:8765"
 ROOT = Path(__file__).parent.parent
+
+FIGURES = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[FIGURES] = []
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.stash[FIGURES]:
+        terminalreporter.section("figures")
+        for line in sorted(config.stash[FIGURES]):
+            terminalreporter.write_line(line)
+
+
+@pytest.fixture
+def figures(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Notes what a fault suite counted; said at the end of the run, with the seconds since the test began."""
+    began = time.monotonic()
+
+    def note(what: str, **counts: int) -> None:
+        said = ", ".join(f"{name.replace('_', ' ')} {count}" for name, count in counts.items())
+        request.config.stash[FIGURES].append(f"{what}: {said}, {time.monotonic() - began:.0f} s")
+
+    return note
 
 
 def shared_folder() -> Path:

@@ -11,9 +11,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+HANGS_S = 600.0
+"""A child that takes longer hangs: many times what the slowest takes on a busy machine."""
 
 BOUNDARY_CODE = """
 import os, signal, sqlite3
@@ -49,18 +53,51 @@ def counting_fsync(descriptor):
 """
 
 
-def start(code: str, *arguments: str, kill_at: int = 0, before: tuple[str, ...] = ()) -> subprocess.Popen[bytes]:
-    """Starts a child with this checkout and the tests on its path; ``before`` is a command that runs it."""
+@dataclass(slots=True)
+class Kills:
+    """What a suite of kills counted. Only children that died of SIGKILL count."""
+
+    kills: int = 0
+    after_an_acknowledgement: int = 0
+    acknowledged: int = 0
+    """Acknowledgements that were out before the kills."""
+    problems: int = 0
+    """Lost, torn, and what fsck finds after the restart."""
+
+    def add(self, acks: int, status: int, problems: list[str]) -> None:
+        assert problems == []
+        self.problems += len(problems)
+        if status == -signal.SIGKILL:
+            self.kills += 1
+            self.after_an_acknowledgement += acks > 0
+            self.acknowledged += acks
+
+
+def start(
+    code: str, *arguments: str, kill_at: int = 0, before: tuple[str, ...] = (), is_fed: bool = False
+) -> subprocess.Popen[bytes]:
+    """Starts a child with this checkout and the tests on its path.
+
+    Args:
+        code: what it does.
+        arguments: it gets.
+        kill_at: the write boundary at which it kills itself; 0 is none.
+        before: a command that runs it.
+        is_fed: whether it has an input.
+    """
     environment = {
         **os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))), "PYTHONUNBUFFERED": "1",
         "KILL_AT": str(kill_at),
     }  # fmt: skip
     return subprocess.Popen(
-        [*before, sys.executable, "-P", "-c", BOUNDARY_CODE + code, *arguments], stdout=subprocess.PIPE, env=environment
+        [*before, sys.executable, "-P", "-c", BOUNDARY_CODE + code, *arguments],
+        stdin=subprocess.PIPE if is_fed else subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        env=environment,
     )
 
 
-def finish(child: subprocess.Popen[bytes], *, timeout_s: float = 120) -> tuple[list[str], int]:
+def finish(child: subprocess.Popen[bytes], *, timeout_s: float = HANGS_S) -> tuple[list[str], int]:
     """Acknowledgements and exit code of a child that ends by itself."""
     out, _ = child.communicate(timeout=timeout_s)
     return _acks(out), child.returncode
@@ -90,6 +127,27 @@ def kill_after_first_ack(
     child.stdout.close()
     child.wait()
     return _acks(out), child.returncode
+
+
+def act_after_acks(child: subprocess.Popen[bytes], count: int | None, act: Callable[[], None]) -> list[str]:
+    """Does something to a working child after so many acknowledgements, or (None) once it says that all is done.
+
+    Returns what it acknowledged, also afterwards. A child that says "all" waits for the end of its input.
+    """
+    assert child.stdout is not None
+    assert child.stdin is not None
+    out = b""
+    while not out.endswith(b"all\n") and (count is None or len(_acks(out)) < count):
+        block = os.read(child.stdout.fileno(), 65_536)
+        if not block:
+            break
+        out += block
+    act()
+    child.stdin.close()
+    out += child.stdout.read()
+    child.stdout.close()
+    child.wait()
+    return _acks(out)
 
 
 def _acks(out: bytes) -> list[str]:
