@@ -30,7 +30,7 @@ from runners.catalogue import Entry
 from runners.decode import Limits
 from runners.errors import BeyondLimits, ImageRefused, PipelineUnavailable, UnitFailed, WorkerDied
 
-START_TIMEOUT_S: Final = 180.0
+START_TIMEOUT_S: Final = 600.0
 """Loading a model and running its references takes 3 s here; a cold disk or a busy machine takes far longer."""
 MAX_REASON_CHARS: Final = 200
 MAX_REASON_WORD: Final = 40

@@ -333,7 +333,7 @@ def make_ports(
         nonce=lambda: secrets.token_urlsafe(16),
         sleep=sleep,
         insecure_loopback=True,
-        timeout_s=5.0,
+        timeout_s=120.0,
     )
 
 

@@ -28,8 +28,11 @@ from node.demo.truth import Score, Truth, drawn_truth, real_truth, score
 from node.storage.db import connect
 
 SEED: Final = 20261124
-READY_TIMEOUT_S: Final = 240.0
-JOB_TIMEOUT_S: Final = 1800.0
+HANGS_S: Final = 1800.0
+"""Ends a step that hangs. A step whose process has ended fails at once, so a slow machine may take its time."""
+JOB_HANGS_S: Final = 7200.0
+WORD_EVERY_S: Final = 30.0
+"""How often a step that takes long says what it waits for."""
 Say = Callable[[str], None]
 
 
@@ -203,9 +206,11 @@ class Demo:
         self._say(f"{node.name}: {node.origin}")
 
     async def _wait_for_registry(self) -> None:
-        deadline = time.monotonic() + READY_TIMEOUT_S
+        deadline, next_word = time.monotonic() + HANGS_S, time.monotonic() + WORD_EVERY_S
         said = ""
         while time.monotonic() < deadline:
+            if any(process.returncode is not None for process in self._processes):
+                raise DemoFailed(f"a registry or node ended: {said}\n{self._last_words()}")
             try:
                 listing = json.loads(await self._command("nodes", "--registry", self._registry, "--json"))
                 if len(listing["nodes"]) >= len(self._nodes):
@@ -213,6 +218,9 @@ class Demo:
                 said = f"{len(listing['nodes'])} listed; {'; '.join(listing['problems'])}"
             except DemoFailed as error:
                 said = str(error)
+            if time.monotonic() > next_word:
+                next_word += WORD_EVERY_S
+                self._say(f"waiting until the registry lists all nodes: {said}")
             await asyncio.sleep(0.5)
         raise DemoFailed(f"the registry did not list all nodes in time: {said}\n{self._last_words()}")
 
@@ -230,7 +238,7 @@ class Demo:
             "--purpose", "the Vasculum demo", "--name", "Demo researcher", "--yes", "--handle", str(handle),
             "--key", str(key),
         ]  # fmt: skip
-        await self._command(*arguments, is_shown=not self._is_quiet, timeout_s=JOB_TIMEOUT_S)
+        await self._command(*arguments, is_shown=not self._is_quiet, timeout_s=JOB_HANGS_S)
         text = await self._command("job", "results", str(handle), "--format", "json", "--key", str(key))
         answer: dict[str, Any] = json.loads(text)
         return answer
@@ -311,7 +319,7 @@ class Demo:
         return total
 
     # ------------------------------------------------------------------ processes
-    async def _command(self, *arguments: str, is_shown: bool = False, timeout_s: float = 600.0) -> str:
+    async def _command(self, *arguments: str, is_shown: bool = False, timeout_s: float = HANGS_S) -> str:
         process = await asyncio.create_subprocess_exec(
             *_program(), *arguments, stdin=asyncio.subprocess.DEVNULL,
             stdout=None if is_shown else asyncio.subprocess.PIPE, stderr=None if is_shown else asyncio.subprocess.PIPE,
@@ -320,10 +328,12 @@ class Demo:
         try:
             async with asyncio.timeout(timeout_s):
                 out, err = await process.communicate()
-        except (TimeoutError, asyncio.CancelledError):
+        except (TimeoutError, asyncio.CancelledError) as error:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
             await process.wait()
+            if isinstance(error, TimeoutError):
+                raise DemoFailed(f"vasculum {' '.join(arguments[:3])} did not end in {timeout_s:g} s") from error
             raise
         if process.returncode != 0:
             said = (err or out or b"").decode("utf-8", "replace").strip()
@@ -340,14 +350,14 @@ class Demo:
         self._processes.append(process)
         assert process.stdout is not None
         try:
-            async with asyncio.timeout(READY_TIMEOUT_S):
+            async with asyncio.timeout(HANGS_S):
                 async for line in process.stdout:
                     if until in line:
                         break
                 else:
                     raise DemoFailed(f"vasculum {' '.join(arguments[:2])} ended: {log.read_text('utf-8')[-1500:]}")
         except TimeoutError as error:
-            raise DemoFailed(f"vasculum {' '.join(arguments[:2])} was not ready in {READY_TIMEOUT_S:g} s") from error
+            raise DemoFailed(f"vasculum {' '.join(arguments[:2])} was not ready in {HANGS_S:g} s") from error
 
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"}

@@ -32,7 +32,7 @@ class Page:
         number = self._number
         await self._socket.send_json({"id": number, "method": method, "params": parameters})
         while True:
-            message = json.loads((await self._socket.receive(timeout=60)).data)
+            message = json.loads((await self._socket.receive(timeout=300)).data)
             if message.get("id") == number:
                 assert "error" not in message, message
                 return dict(message["result"])
@@ -40,7 +40,7 @@ class Page:
 
     async def wait_for(self, event: str) -> None:
         while True:
-            message = json.loads((await self._socket.receive(timeout=60)).data)
+            message = json.loads((await self._socket.receive(timeout=300)).data)
             self._note(message)
             if message.get("method") == event:
                 return
@@ -87,7 +87,7 @@ async def browser(*, width: int = 1280, height: int = 1000, scripts: bool = True
     )  # fmt: skip
     try:
         assert process.stderr is not None
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(300):
             async for line in process.stderr:
                 if b"DevTools listening on" in line:
                     break

@@ -16,7 +16,7 @@ from browser.cdp import Page, browser
 from node.folder import NodeFolder
 from node.web.session import make_token
 
-pytestmark = [pytest.mark.browser, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 
 @pytest.fixture

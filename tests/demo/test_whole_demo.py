@@ -16,7 +16,7 @@ PROGRAM = [sys.executable, "-P", "-m", "node.cli.main"]
 def demo(*arguments: str, environment: dict[str, str] | None = None) -> dict[str, object]:
     run = subprocess.run(
         [*PROGRAM, "demo", "--json", "--exit", *arguments], capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}, timeout=900,
+        env={**os.environ, "PYTHONPATH": str(ROOT), **(environment or {})}, timeout=3500,
     )  # fmt: skip
     assert run.returncode == 0, run.stderr[-3000:]
     answer: dict[str, object] = json.loads(run.stdout.splitlines()[-1])
@@ -36,7 +36,7 @@ def processes_of(marker: str) -> list[str]:
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_three_nodes_one_job_no_image_leaves(tmp_path: Path) -> None:
     answer = demo("--keep", str(tmp_path / "kept"))
     assert answer["nodes"] == 3
@@ -53,7 +53,7 @@ def test_three_nodes_one_job_no_image_leaves(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_a_leaking_pipeline_makes_the_count_rise(tmp_path: Path) -> None:
     """The same course with a pipeline that hides pixels in its text, within its output contract."""
     site = tmp_path / "site"
@@ -71,7 +71,7 @@ def test_a_leaking_pipeline_makes_the_count_rise(tmp_path: Path) -> None:
 
 
 @pytest.mark.real_data
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(3600)
 def test_the_real_collections_answer_and_no_image_leaves(shared_data: Path) -> None:
     answer = demo("--data", str(shared_data))
     assert answer["nodes"] == 3

@@ -17,7 +17,9 @@ async def ask(handler, **changes):
     app.router.add_route("*", "/{tail:.*}", handler)
     async with TestServer(app, host="127.0.0.1") as server, HttpTransport() as transport:
         return await transport.send(
-            OutgoingRequest(**{"method": "GET", "url": str(server.make_url("/a%2Fb?c=%20")), "timeout_s": 5, **changes})
+            OutgoingRequest(
+                **{"method": "GET", "url": str(server.make_url("/a%2Fb?c=%20")), "timeout_s": 120, **changes}
+            )
         )
 
 

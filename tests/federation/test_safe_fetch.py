@@ -128,7 +128,7 @@ def site(handler) -> TestServer:
 
 
 def fetcher(**limits) -> SafeFetcher:
-    return SafeFetcher(limits=FetchLimits(**{"timeout_s": 5.0, **limits}), insecure_loopback=True)
+    return SafeFetcher(limits=FetchLimits(**{"timeout_s": 120.0, **limits}), insecure_loopback=True)
 
 
 async def test_a_good_answer_comes_back_whole() -> None:

@@ -17,7 +17,7 @@ from node.app import build_application
 from node.folder import NodeFolder
 from runners.catalogue import Catalogue
 
-pytestmark = [pytest.mark.peer, pytest.mark.timeout(120)]
+pytestmark = [pytest.mark.peer, pytest.mark.timeout(900)]
 
 CONF = """
 worker_processes 1; pid {root}/nginx.pid; error_log {root}/error.log; daemon off;
@@ -44,7 +44,7 @@ async def pair(make_node: Callable[..., NodeFolder], tmp_path: Path) -> AsyncIte
             [program, "-c", str(tmp_path / "nginx.conf"), "-p", str(tmp_path)], stderr=subprocess.DEVNULL
         )
         try:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(300):
                 while True:
                     try:
                         _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -162,7 +162,7 @@ def world(make_node: Callable[..., NodeFolder], tmp_path: Path) -> Callable[[int
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_a_curator_is_served_beside_five_hundred_crawlers(
     world: Callable[[int], tuple[NodeFolder, list[str]]],
 ) -> None:
@@ -173,7 +173,7 @@ def test_a_curator_is_served_beside_five_hundred_crawlers(
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(1200)
 def test_without_the_line_she_would_wait(world: Callable[[int], tuple[NodeFolder, list[str]]]) -> None:
     found = measure(*world(0), lambda found: found[-1][1] > 3 * found[-1][0])
     shown = ", ".join(f"{1000 * idle:.1f} -> {1000 * busy:.1f} ms" for idle, busy in found)

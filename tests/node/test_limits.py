@@ -160,9 +160,9 @@ async def test_who_gives_up_leaves_the_line_whole() -> None:
     gate.leave()  # the turn goes to the second, who is cancelled in the same moment
     waiting[1].cancel()
     await asyncio.gather(*waiting[:2], return_exceptions=True)
-    await asyncio.wait_for(waiting[2], 5)
+    await asyncio.wait_for(waiting[2], 300)
     gate.leave()
-    await asyncio.wait_for(waiting[3], 5)
+    await asyncio.wait_for(waiting[3], 300)
     gate.leave()
     assert gate.try_enter()
 
@@ -208,7 +208,7 @@ async def test_who_waits_for_a_pause_or_a_person_is_not_forgotten(monkeypatch: p
         await asyncio.sleep(0.005)
         gate.person_left()
 
-    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+    async with asyncio.timeout(300), asyncio.TaskGroup() as group:
         for number in range(60):
             group.create_task(stranger() if number % 6 else person())
             await asyncio.sleep(0)
@@ -220,7 +220,7 @@ async def test_a_long_download_of_staff_does_not_stop_the_public(monkeypatch: py
     gate = Gate(4, time.monotonic)
     gate.person_came()
     assert not gate.try_enter()
-    await asyncio.wait_for(gate.enter(), 5)
+    await asyncio.wait_for(gate.enter(), 300)
 
 
 # ---------------------------------------------------------------------- over HTTP
@@ -325,7 +325,7 @@ async def test_a_slow_reader_holds_no_place(make_node: Callable[..., NodeFolder]
         reader, writer = await asyncio.open_connection("127.0.0.1", client.port)
         writer.write(f"GET {address(LARGE)} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
         await reader.readuntil(b"\r\n\r\n")  # and then reads no further
-        answer = await asyncio.wait_for(client.get("/changes"), 10)
+        answer = await asyncio.wait_for(client.get("/changes"), 300)
         assert answer.status == 200
         writer.close()
 

@@ -44,7 +44,7 @@ class Bench:
         store: BlobStore,
         catalogue: Catalogue,
         *,
-        timeout_s: float = 20,
+        timeout_s: float = 120,
         gate: Callable[[WorkUnit], str | None] = lambda unit: None,
         batch: int = 4,
         max_pixels: int = 1_000_000,
@@ -94,7 +94,7 @@ class Bench:
         self.engine.wake()
         return units
 
-    async def wait(self, count: int, timeout_s: float = 60) -> None:
+    async def wait(self, count: int, timeout_s: float = 300) -> None:
         async with asyncio.timeout(timeout_s):
             settled = 0
             while settled < count:

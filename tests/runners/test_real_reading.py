@@ -20,7 +20,7 @@ def images_of(shared_data: Path, rows: list[dict[str, str]]) -> list[Path]:
 
 
 @pytest.mark.real_data
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_codes_on_real_images(shared_data: Path) -> None:
     rows = table(shared_data / "truth" / "barcodes.tsv")
     bodies, _ = await read_all("barcode", images_of(shared_data, rows))
@@ -31,7 +31,7 @@ async def test_codes_on_real_images(shared_data: Path) -> None:
 
 
 @pytest.mark.real_data
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1800)
 async def test_text_on_real_labels(shared_data: Path) -> None:
     rows = table(shared_data / "truth" / "labels.tsv")
     bodies, _ = await read_all("label-text", images_of(shared_data, rows))

@@ -70,7 +70,7 @@ for name, work in tries.items():
 
 def output(code: str) -> str:
     child = run_python(code)
-    out, _ = child.communicate(timeout=60)
+    out, _ = child.communicate(timeout=300)
     return out.decode()
 
 

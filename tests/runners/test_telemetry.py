@@ -40,13 +40,13 @@ print(read)
 def read_for(seconds: float, home: Path, **extra: str) -> "subprocess.CompletedProcess[str]":
     environment = {"PATH": os.environ["PATH"], "HOME": str(home), "PYTHONPATH": str(ROOT), **extra}
     return subprocess.run(
-        [sys.executable, "-P", "-c", CHILD, str(seconds)], env=environment, capture_output=True, text=True, timeout=200,
+        [sys.executable, "-P", "-c", CHILD, str(seconds)], env=environment, capture_output=True, text=True, timeout=900,
         check=False,
     )  # fmt: skip
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1200)
 def test_half_a_minute_of_reading_connects_to_nothing_and_leaves_no_file(tmp_path: Path) -> None:
     done = read_for(SECONDS, tmp_path, ORT_DISABLE_TELEMETRY="1")
     assert done.returncode == 0, done.stderr[-2000:]
@@ -55,7 +55,7 @@ def test_half_a_minute_of_reading_connects_to_nothing_and_leaves_no_file(tmp_pat
 
 
 @pytest.mark.fault
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(1200)
 def test_twin_without_the_variable_is_caught(tmp_path: Path) -> None:
     """The same child, not told: it is ended at its first attempt. If this ends well, the test above proves nothing."""
     done = read_for(2 * SECONDS, tmp_path)
