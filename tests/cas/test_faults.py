@@ -1,19 +1,16 @@
 """SIGKILL, power cut and full disk against the store and the database, each with a twin that must go red."""
 
 import dataclasses
-import fcntl
-import os
 import random
 import shutil
 import sqlite3
-import struct
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import kill_harness
 import pytest
 from conftest import NOW
+from power_cut import LoopDisk, skip_without_power_cuts
 
 from cas.check import Check
 from cas.ids import ContentId
@@ -157,9 +154,6 @@ def test_many_kills_lose_nothing(tmp_path: Path, mode: str, figures: Callable[..
 
 
 # ---------------------------------------------------------------------- power cut
-SHUTDOWN = 0x8004587D  # FS_IOC_SHUTDOWN
-NOLOGFLUSH = struct.pack("I", 2)
-
 CUT_CHILD = """
 import os, sqlite3, stat, sys
 from pathlib import Path
@@ -216,37 +210,6 @@ os._exit(0)
 """
 
 
-def loop_mount(image: Path, mount: Path, *, fresh: bool) -> None:
-    if fresh:
-        subprocess.run(["truncate", "-s", "200M", str(image)], check=True)
-        subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True, capture_output=True)
-    mount.mkdir(exist_ok=True)
-    subprocess.run(["mount", "-o", "loop", str(image), str(mount)], check=True, capture_output=True)
-
-
-def cut_power(mount: Path) -> None:
-    """Nothing that lies only in memory reaches the disk any more, the filesystem's journal included."""
-    descriptor = os.open(mount, os.O_RDONLY)
-    try:
-        fcntl.ioctl(descriptor, SHUTDOWN, NOLOGFLUSH)
-    finally:
-        os.close(descriptor)
-
-
-def why_no_power_cut(tmp_path: Path) -> str | None:
-    """What stands in the way of a simulated power cut on this machine."""
-    if os.geteuid() != 0:
-        return "needs root, to mount a loop filesystem"
-    if shutil.which("mkfs.ext4") is None:
-        return "needs mkfs.ext4"
-    try:
-        loop_mount(tmp_path / "probe.img", tmp_path / "probe", fresh=True)
-    except subprocess.CalledProcessError as error:
-        return f"no loop mounts here: {error.stderr.decode().strip()[:100]}"
-    subprocess.run(["umount", str(tmp_path / "probe")], check=True)
-    return None
-
-
 def cut(
     tmp_path: Path, what: str, *, number: int, how: str = "honest", after: int | None = None
 ) -> tuple[list[str], list[str]]:
@@ -255,14 +218,15 @@ def cut(
     Returns:
         What was acknowledged, before the cut or in spite of it, and what of it is lost after the remount.
     """
-    image, mount = tmp_path / f"{what}{number}.img", tmp_path / f"m-{what}{number}"
-    loop_mount(image, mount, fresh=True)
+    disk = LoopDisk(tmp_path / f"{what}{number}.img", tmp_path / f"m-{what}{number}")
+    mount = disk.mount
     try:
-        child = kill_harness.start(CUT_CHILD, str(mount), what, how, str(tmp_path / "base" / "files"), is_fed=True)
-        acks = kill_harness.act_after_acks(child, after, lambda: cut_power(mount))
+        files = str(tmp_path / "base" / "files")
+        child = kill_harness.start(CUT_CHILD, str(mount), what, how, files, is_fed=True)
+        acks = kill_harness.act_after_acks(child, after, disk.cut)
     finally:
-        subprocess.run(["umount", str(mount)], check=True)
-    loop_mount(image, mount, fresh=False)
+        disk.unplug()
+    disk.plug_in()
     try:
         if what in ("copied", "adopted"):
             try:
@@ -282,16 +246,13 @@ def cut(
             conn.close()
         return acks, [ack for ack in acks if ack not in rows] + ([] if sound else ["damaged"])
     finally:
-        subprocess.run(["umount", str(mount)], check=True)
-        image.unlink()
+        disk.throw_away()
 
 
 @pytest.mark.fault
 @pytest.mark.parametrize("what", ["copied", "adopted", "database", "journal"])
 def test_a_power_cut_loses_nothing_acknowledged_and_the_twins_do(tmp_path: Path, what: str) -> None:
-    reason = why_no_power_cut(tmp_path)
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_power_cuts(tmp_path)
     make_files(tmp_path / "base", 40)
     for number in range(3):
         after = None if number == 0 else number * 12
@@ -310,17 +271,17 @@ def test_a_power_cut_loses_nothing_acknowledged_and_the_twins_do(tmp_path: Path,
 @pytest.mark.parametrize("what", ["copied", "adopted", "database", "journal"])
 def test_fifty_power_cuts(tmp_path: Path, what: str, figures: Callable[..., None]) -> None:
     """Every fifth when all is done, the others in the middle of the work."""
-    reason = why_no_power_cut(tmp_path)
-    if reason is not None:
-        pytest.skip(reason)
+    skip_without_power_cuts(tmp_path)
     make_files(tmp_path / "base", 40)
-    rng, said = random.Random(11), 0
+    rng, said, lost_in_all = random.Random(11), 0, 0
     for number in range(50):
         after = rng.randint(1, 36) if number % 5 else None
         acks, gone = cut(tmp_path, what, number=number, after=after)
         assert len(acks) >= (after or 40)
         assert gone == []
-        said += len(acks)
+        said, lost_in_all = said + len(acks), lost_in_all + len(gone)
     lost_by_twin = len(cut(tmp_path, what, number=50, how="nothing synced")[1])
-    figures(f"power cut, {what}", cuts=50, acknowledged=said, problems=0, lost_by_the_twin_in_one_cut=lost_by_twin)
+    figures(
+        f"power cut, {what}", cuts=50, acknowledged=said, problems=lost_in_all, lost_by_the_twin_in_one_cut=lost_by_twin
+    )
     assert lost_by_twin

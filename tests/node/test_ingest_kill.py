@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 import shutil
+import sqlite3
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,11 +12,15 @@ from pathlib import Path
 import kill_harness
 import pytest
 from conftest import NOW, ORIGIN, ingest, jpeg, rows_of, write_archive
+from power_cut import LoopDisk, skip_without_power_cuts
 
 from cas.check import Check
+from cas.errors import CasError
 from cas.ids import ContentId
+from node.config import ConfigError
 from node.folder import open_folder
 from node.setup import NewNode, create_node
+from node.storage.db import DatabaseError
 
 CHILD = """
 import sys
@@ -212,3 +217,64 @@ def test_a_sabotaged_ingest_is_noticed_by_the_same_checks(
         if problems(folder, 0):
             return
     pytest.fail("a sabotaged ingest was not noticed: the checks prove nothing")
+
+
+# ---------------------------------------------------------------------- power cut
+NOTHING_SYNCED = """
+class Lazy(Counted):
+    def execute(self, sql, *rest):
+        return super().execute("PRAGMA synchronous=OFF" if sql.startswith("PRAGMA synchronous") else sql, *rest)
+sqlite3.connect = lambda *args, **options: _connect(*args, **{**options, "factory": Lazy})
+counting_fsync = os.fsync = lambda descriptor: None
+"""
+
+
+def cuts(tmp_path: Path, archive: Path, *, count: int, seed: int, sabotage: str = "") -> tuple[int, list[str]]:
+    """Power cuts in the middle of ingests, and at their end: rows that were acknowledged, and what is wrong after."""
+    rng, code = random.Random(seed), CHILD.replace("SABOTAGE", sabotage)
+    empty = new_node(tmp_path / "empty")
+    whole = new_node(tmp_path / "whole", empty)
+    with open_folder(whole) as node:
+        ingest(node, archive)
+    expected, said, found = state(whole), 0, list[str]()
+    for number in range(count):
+        disk = LoopDisk(tmp_path / f"{number}.img", tmp_path / f"m{number}")
+        try:
+            folder = new_node(disk.mount / "node", empty)
+            disk.sync()
+            child = kill_harness.start(code, str(folder), str(archive), is_fed=True)
+            acks = kill_harness.act_after_acks(child, rng.randint(1, ROWS // 10) if number % 5 else None, disk.cut)
+        finally:
+            disk.unplug()
+        disk.plug_in()
+        try:
+            rows = max((int(ack) for ack in acks if ack != "all"), default=0)
+            assert rows
+            said += rows
+            try:
+                found += problems(folder, rows)
+                with open_folder(folder) as node:
+                    ingest(node, archive)
+                if state(folder) != expected:
+                    found.append("going on after the cut gives something else than an uninterrupted ingest")
+            except (DatabaseError, CasError, ConfigError, sqlite3.Error) as error:
+                found.append(str(error))
+        finally:
+            disk.throw_away()
+    return said, found
+
+
+@pytest.mark.fault
+def test_a_power_cut_loses_no_acknowledged_row_and_the_twin_does(tmp_path: Path, packed: Path) -> None:
+    skip_without_power_cuts(tmp_path)
+    assert cuts(tmp_path / "honest", packed, count=3, seed=6)[1] == []
+    assert cuts(tmp_path / "twin", packed, count=2, seed=6, sabotage=NOTHING_SYNCED)[1] != []
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(7200)
+def test_many_power_cuts_lose_no_acknowledged_row(tmp_path: Path, packed: Path, figures: Callable[..., None]) -> None:
+    skip_without_power_cuts(tmp_path)
+    said, found = cuts(tmp_path / "honest", packed, count=50, seed=7)
+    figures("power cut, ingest of a zip", cuts=50, rows_acknowledged=said, problems=len(found))
+    assert found == []
