@@ -77,6 +77,19 @@ asyncio.run(main())
 """
 
 
+SAID_FIRST = """
+_complete, _late = SqliteJournal.complete, []
+async def complete_later(journal, *arguments, **options):
+    _late.append((arguments, options))
+    if len(_late) > 3:
+        first, rest = _late.pop(0)
+        await _complete(journal, *first, **rest)
+    return True
+SqliteJournal.complete = complete_later
+"""
+"""A journal that says "done" three results before it is."""
+
+
 def done(folder: Path) -> dict[str, bytes]:
     conn = sqlite3.connect(folder / "n.sqlite")
     try:
@@ -131,6 +144,20 @@ def kills(tmp_path: Path, *, count: int, seed: int) -> kill_harness.Kills:
 @pytest.mark.timeout(900)
 def test_a_few_kills_lose_no_result(tmp_path: Path) -> None:
     assert kills(tmp_path, count=4, seed=3).after_an_acknowledgement >= 1
+
+
+@pytest.mark.fault
+def test_a_journal_that_says_done_too_early_is_found_out(tmp_path: Path) -> None:
+    rng = random.Random(6)
+    for number in range(8):
+        folder = tmp_path / f"e{number}"
+        folder.mkdir()
+        code = CHILD.replace("folder, boot", SAID_FIRST + "folder, boot", 1)
+        child = kill_harness.start(code, str(folder), "first", str(UNITS))
+        acks, _ = kill_harness.kill_after_first_ack(child, rng, spread_s=0.12)
+        if set(acks) - set(done(folder)):
+            return
+    pytest.fail("the twin lost no result: the kills prove nothing")
 
 
 @pytest.mark.soak
