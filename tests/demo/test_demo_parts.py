@@ -1,9 +1,11 @@
 """The demo's own parts: what it draws, how it judges, and that its relay finds a leak when there is one."""
 
+import asyncio
 import base64
 import gzip
 import hashlib
 import json
+import sys
 import zlib
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from hypothesis import strategies as st
 
 from node.demo.collections import institutions, write_collections
 from node.demo.leaks import LeakFinder
+from node.demo.run import Demo, DemoFailed
 from node.demo.truth import Truth, choose_term, score
 
 
@@ -112,3 +115,14 @@ def test_the_term_is_chosen_by_rule() -> None:
         {"file": "3", "kind": "handwritten", "text": "Berlin Berlin"}, {"file": "4", "kind": "printed", "text": "Museum"},
     ]  # fmt: skip
     assert choose_term(rows) == "herbarium"
+
+
+async def test_a_node_that_has_ended_ends_the_wait_for_the_registry_at_once(tmp_path: Path) -> None:
+    demo = Demo(tmp_path, data=None, say=lambda _: None, is_quiet=True)
+    (tmp_path / "serve-1.log").write_text("no room on the disk")
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", "")
+    await process.wait()
+    demo._processes.append(process)
+    with pytest.raises(DemoFailed, match=r"(?s)ended.*no room"):
+        await demo._wait_for_registry()
+    await demo.close()
