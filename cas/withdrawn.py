@@ -12,10 +12,12 @@ Invariants:
 - Rows about bytes and their mark are never there together: ``BlobIndex.record`` and ``withdraw`` are transactions
   that see each other, so the way to bytes that are here asks nothing more than before.
 - Adopted files are not touched.
+- The addresses of the bytes are kept as keyed hashes, too (``withdrawn_url``), and are never asked again.
 
 It leaves out: what was made from the bytes (``node.services.withdraw``), copies in other tiers' own places.
 """
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Iterable
@@ -27,7 +29,7 @@ from cas.index import WITHDRAWAL_KEY, BlobIndex, withdrawal_mark
 
 State = Literal["marked", "closed", "clean"]
 _TABLES: Final = ("blob", "location", "leaf_table", "block", "quarantine", "pin", "unnamed", "tier_location", "restore",
-                  "used", "remote")  # fmt: skip
+                  "used", "remote", "remote_former", "remote_dropping")  # fmt: skip
 """Every table with a column ``sha``. ``listed`` goes by path."""
 
 
@@ -87,7 +89,21 @@ class Withdrawals:
         rows = self._index.select("SELECT pending FROM withdrawn WHERE state = 'marked'")
         return [_unfinished(row["pending"]) for row in rows]
 
-    def withdraw(self, cid: ContentId, *, reason: str, told: bool, at: str, new_key: bytes) -> Unfinished:
+    def is_barred(self, url: str) -> bool:
+        """Whether what lies at this address was withdrawn."""
+        key = self._known_key()
+        return key is not None and bool(
+            self._index.select("SELECT 1 FROM withdrawn_url WHERE mark = ?", _url_mark(key, url))
+        )
+
+    def bar(self, url: str, *, new_key: bytes) -> None:
+        """An address gave bytes that were withdrawn: it is forgotten and never asked again."""
+        with self._index.transaction() as conn:
+            _bar(conn, [url], _own_key(conn, new_key))
+
+    def withdraw(
+        self, cid: ContentId, *, reason: str, told: bool, at: str, new_key: bytes, urls: Iterable[str] = ()
+    ) -> Unfinished:
         """Marks the bytes and deletes every row about them; again, it says what is still left to remove.
 
         Args:
@@ -96,18 +112,20 @@ class Withdrawals:
             told: see ``Withdrawal``.
             at: the time, as text.
             new_key: 32 random bytes; the key of this index if it has none yet.
+            urls: addresses of the bytes that records know; those that the index knows need not be named.
 
         Raises:
             StoreFailed: the disk refused; nothing was changed.
         """
         with self._index.transaction() as conn:
-            conn.execute("INSERT OR IGNORE INTO fact VALUES (?, ?)", (WITHDRAWAL_KEY, new_key.hex()))
-            key = bytes.fromhex(conn.execute("SELECT value FROM fact WHERE name = ?", (WITHDRAWAL_KEY,)).fetchone()[0])
+            key = _own_key(conn, new_key)
             mark = withdrawal_mark(key, cid.digest)
+            _bar(conn, urls, key)
             row = conn.execute("SELECT state, pending FROM withdrawn WHERE mark = ?", (mark,)).fetchone()
             if row is not None and row["state"] == "marked":
                 return _unfinished(row["pending"])
             todo = _collect(conn, cid)
+            _bar(conn, todo.urls, key)
             conn.execute("PRAGMA secure_delete=ON")
             for table in _TABLES:
                 conn.execute(f"DELETE FROM {table} WHERE sha = ?", (cid.digest,))  # noqa: S608 - a fixed list
@@ -144,6 +162,23 @@ class Withdrawals:
             rows = self._index.select("SELECT value FROM fact WHERE name = ?", WITHDRAWAL_KEY)
             self._key = bytes.fromhex(rows[0]["value"]) if rows else None
         return self._key
+
+
+def _own_key(conn: sqlite3.Connection, new_key: bytes) -> bytes:
+    conn.execute("INSERT OR IGNORE INTO fact VALUES (?, ?)", (WITHDRAWAL_KEY, new_key.hex()))
+    return bytes.fromhex(conn.execute("SELECT value FROM fact WHERE name = ?", (WITHDRAWAL_KEY,)).fetchone()[0])
+
+
+def _bar(conn: sqlite3.Connection, urls: Iterable[str], key: bytes) -> None:
+    conn.execute("PRAGMA secure_delete=ON")
+    for url in urls:
+        conn.execute("INSERT OR IGNORE INTO withdrawn_url VALUES (?)", (_url_mark(key, url),))
+        conn.execute("DELETE FROM remote WHERE url = ?", (url,))
+        conn.execute("DELETE FROM remote_former WHERE url = ?", (url,))
+
+
+def _url_mark(key: bytes, url: str) -> bytes:
+    return withdrawal_mark(key, b"url\0" + hashlib.sha256(url.encode("utf-8", "surrogatepass")).digest())
 
 
 def _collect(conn: sqlite3.Connection, cid: ContentId) -> Unfinished:

@@ -240,15 +240,31 @@ class SafeFetcher:
             headers=fetched.headers,
         )
 
-    async def stream(self, url: str, sink: Callable[[bytes], object]) -> Fetched:
-        """Hands the body of a 200 answer to ``sink`` in pieces; the returned value has an empty body."""
+    async def stream(
+        self, url: str, sink: Callable[[bytes], object], *, if_none_match: str = "", if_modified_since: str = ""
+    ) -> Fetched:
+        """Hands the body of a 200 answer to ``sink`` in pieces; the returned value has an empty body.
+
+        Args:
+            url: the address.
+            sink: takes the pieces in order.
+            if_none_match: the entity tag of what is known already; then the answer may be 304.
+            if_modified_since: the same by time, as the server wrote it.
+
+        Raises:
+            FetchRefused, TransportError: as for ``get``; ``sink`` may have been given some pieces then.
+        """
+        conditions = {"If-None-Match": if_none_match, "If-Modified-Since": if_modified_since}
+        headers = {
+            name: value for name, value in conditions.items() if value and value.isascii() and value.isprintable()
+        }
         try:
             async with asyncio.timeout(self._limits.timeout_s):
-                return await self._follow(url, sink)
+                return await self._follow(url, sink, headers)
         except TimeoutError as error:
             raise TransportError(f"no complete answer within {self._limits.timeout_s:g} s") from error
 
-    async def _follow(self, text: str, sink: Callable[[bytes], object]) -> Fetched:
+    async def _follow(self, text: str, sink: Callable[[bytes], object], headers: Mapping[str, str]) -> Fetched:
         began_on_loopback: bool | None = None
         for _ in range(MAX_REDIRECTS + 1):
             target = check_url(text, insecure_loopback=self._insecure_loopback, limits=self._limits)
@@ -256,13 +272,15 @@ class SafeFetcher:
                 began_on_loopback = target.is_loopback
             elif target.is_loopback and not began_on_loopback:
                 raise FetchRefused("a redirect leads to this machine")
-            answer = await self._one(target, sink)
+            answer = await self._one(target, sink, headers)
             if isinstance(answer, Fetched):
                 return answer
             text = answer
         raise FetchRefused(f"more than {MAX_REDIRECTS} redirects")
 
-    async def _one(self, target: CheckedUrl, sink: Callable[[bytes], object]) -> Fetched | str:
+    async def _one(
+        self, target: CheckedUrl, sink: Callable[[bytes], object], headers: Mapping[str, str]
+    ) -> Fetched | str:
         resolver = _CheckingResolver(self._resolve)
         connector = aiohttp.TCPConnector(resolver=resolver, use_dns_cache=False, force_close=True, limit=1)
         try:
@@ -277,7 +295,7 @@ class SafeFetcher:
                 session.get(
                     target.url,
                     allow_redirects=False,
-                    headers={"Accept-Encoding": "identity", "User-Agent": self._user_agent},
+                    headers={**headers, "Accept-Encoding": "identity", "User-Agent": self._user_agent},
                     timeout=aiohttp.ClientTimeout(total=self._limits.timeout_s),
                 ) as response,
             ):

@@ -163,8 +163,13 @@ def build_medium(
     title: str = "",
     rights_holder: str = "",
     identifier: str = "",
+    source_address: str = "",
 ) -> dict[str, Json]:
-    """The public document of a medium: what it shows, its content id, its licence, and how its bytes may be had."""
+    """The public document of a medium: what it shows, its content id, its licence, and how its bytes may be had.
+
+    ``source_address`` is where the image lies while it has no content id: Audiovisual Core asks for the address of an
+    access point and for no hash of it.
+    """
     document: dict[str, Json] = {
         "@id": iri,
         "@type": "ods:DigitalMedia",
@@ -175,19 +180,10 @@ def build_medium(
         "vasculum:accessClass": access.label,
         "ods:hasEntityRelationships": [_relationship("hasDigitalSpecimen", item) for item in specimens],
     }
-    if facts.content_id is not None:
-        document["ac:hashFunction"] = "SHA-256"
-        document["ac:hashValue"] = facts.content_id.hex
-        document["vasculum:contentId"] = str(facts.content_id)
-        if access is AccessClass.OPEN and not sensitive:
-            document["ac:accessURI"] = f"{origin}/cas/sha256/{facts.content_id.hex}"
-    if facts.width and facts.height:
-        document["exif:PixelXDimension"] = facts.width
-        document["exif:PixelYDimension"] = facts.height
-    if facts.format:
-        document["dcterms:format"] = facts.format
-    if facts.size_bytes is not None:
-        document["vasculum:sizeInBytes"] = facts.size_bytes
+    is_open = access is AccessClass.OPEN and not sensitive
+    document.update(_bytes_terms(facts, origin=origin, is_open=is_open))
+    if source_address and is_open and facts.content_id is None:
+        document["ac:accessURI"] = source_address
     if title and not sensitive:
         document["dcterms:title"] = title
     if rights_holder:
@@ -202,6 +198,15 @@ def build_medium(
         )
     _add_licence(document, licence)
     return with_context(document)
+
+
+def with_bytes(
+    document: Mapping[str, Json], facts: MediumFacts, *, origin: str, access: AccessClass, sensitive: bool
+) -> dict[str, Json]:
+    """The document of a medium with what is known about its bytes now in place of what was said before."""
+    is_open = access is AccessClass.OPEN and not sensitive
+    kept = {term: value for term, value in document.items() if term not in _BYTES_TERMS}
+    return {**kept, **_bytes_terms(facts, origin=origin, is_open=is_open)}
 
 
 def build_tombstone(
@@ -234,6 +239,32 @@ def term_to_curie(iri: str) -> str:
 
 def _take(fields: Mapping[str, str], terms: Sequence[str]) -> dict[str, Json]:
     return {term: fields[term] for term in terms if fields.get(term)}
+
+
+_BYTES_TERMS: Final = frozenset(
+    {
+        "ac:hashFunction", "ac:hashValue", "vasculum:contentId", "ac:accessURI", "exif:PixelXDimension",
+        "exif:PixelYDimension", "dcterms:format", "vasculum:sizeInBytes",
+    }
+)  # fmt: skip
+
+
+def _bytes_terms(facts: MediumFacts, *, origin: str, is_open: bool) -> dict[str, Json]:
+    terms: dict[str, Json] = {}
+    if facts.content_id is not None:
+        terms["ac:hashFunction"] = "SHA-256"
+        terms["ac:hashValue"] = facts.content_id.hex
+        terms["vasculum:contentId"] = str(facts.content_id)
+        if is_open:
+            terms["ac:accessURI"] = f"{origin}/cas/sha256/{facts.content_id.hex}"
+    if facts.width and facts.height:
+        terms["exif:PixelXDimension"] = facts.width
+        terms["exif:PixelYDimension"] = facts.height
+    if facts.format:
+        terms["dcterms:format"] = facts.format
+    if facts.size_bytes is not None:
+        terms["vasculum:sizeInBytes"] = facts.size_bytes
+    return terms
 
 
 def _identifier(title: str, value: str) -> dict[str, Json]:

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import logging
 import secrets
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
@@ -20,6 +21,7 @@ from aiohttp import web
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from cas.errors import BlobNotFound
 from cas.ids import ContentId
 from federation.http_transport import HttpTransport
 from linkeddata.pipeline import WorkUnit
@@ -29,12 +31,27 @@ from node.services.descriptor import DescriptorService
 from node.services.job_rules import OfferedPipeline
 from node.services.jobs import JobService
 from node.services.registry_ping import Heartbeat, registry_ping
+from node.services.remote_media import RemoteMedia
+from node.services.remote_needs import RemoteNeeds
 from node.services.withdraw import finish_begun
 from node.storage.journal import SqliteJournal
 from node.storage.people import forget_nonces
 from node.web import blobs, descriptor_api, ipfs, job_pages, jobs_api, listing_api, pages, records_api, session
 from node.web.at_once import AtOnce
-from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, ENGINE, ENVIRONMENT, IDENTITY, JOBS, PREVIEWS, SETTINGS
+from node.web.keys import (
+    BLOBS,
+    CARE,
+    CLOCK,
+    DATABASE,
+    ENGINE,
+    ENVIRONMENT,
+    IDENTITY,
+    JOBS,
+    NEEDS,
+    PREVIEWS,
+    REMOTE,
+    SETTINGS,
+)
 from node.web.limits import LIMITS, VisitorLimits, limits_middleware, sending_begins
 from node.web.listen import AT_ONCE
 from node.web.negotiate import wants_html
@@ -51,6 +68,12 @@ JOBS_TICK_S: Final = 2
 """How soon a decision made on the command line is acted upon."""
 NONCES_TICK_S: Final = 300
 CARE_TICK_S: Final = 60
+REMOTE_TICK_S: Final = 1
+"""How soon a need that another process noted is looked at."""
+FETCH_END_S: Final = 1.0
+"""How long the end of a node waits for each fetch under way: killing one harms nothing."""
+FETCHES: Final = 4
+"""Remote images fetched at a time, each from another host; threads of their own, so that visitors need not wait."""
 CARE_SLICE_S: Final = 50.0
 """How long bytes are read again in the background before it is asked anew what is due."""
 PING_TICK_S: Final = 2
@@ -87,6 +110,8 @@ def build_application(
     app[ENVIRONMENT] = pages.make_environment()
     app[PREVIEWS] = Previews(settings, folder.blobs)
     app[CARE] = care = Care(folder.blobs, settings, clock=clock, monotonic=time.monotonic)
+    app[REMOTE] = remote = RemoteMedia(settings, folder.database, folder.blobs, clock=clock, wait=time.sleep)
+    app[NEEDS] = needs = RemoteNeeds(settings, folder.database, remote, clock=clock)
     app[AT_ONCE] = AtOnce(
         warm,
         is_our_host=lambda host: _is_our_host(host, settings.origin),
@@ -94,7 +119,7 @@ def build_application(
         take=app[LIMITS].take_at_once,
         served=care.served,
     )
-    engine, jobs = _build_jobs(folder, catalogue, clock, care, boot or secrets.token_hex(8))
+    engine, jobs = _build_jobs(folder, catalogue, clock, care, needs, remote, boot or secrets.token_hex(8))
     app[ENGINE] = engine
     app[JOBS] = jobs
     app[HEARTBEAT] = Heartbeat(settings.federation.registries)
@@ -105,6 +130,8 @@ def build_application(
         app.add_routes(module.routes())
     app.cleanup_ctx.append(_run_engine)
     app.cleanup_ctx.append(_run_ticks)
+    if remote.sources:
+        app.cleanup_ctx.append(_run_fetches)
     return app
 
 
@@ -115,7 +142,13 @@ def _public_headers(known: WarmPlace, answer: ByteAnswer) -> dict[str, str]:
 
 
 def _build_jobs(
-    folder: NodeFolder, catalogue: Catalogue, clock: Callable[[], datetime], care: Care, boot: str
+    folder: NodeFolder,
+    catalogue: Catalogue,
+    clock: Callable[[], datetime],
+    care: Care,
+    needs: RemoteNeeds,
+    remote: RemoteMedia,
+    boot: str,
 ) -> tuple[Engine, JobService]:
     settings = folder.settings
     jobs = JobService(
@@ -125,10 +158,18 @@ def _build_jobs(
         offers=lambda: _offers(engine),
         clock=clock,
         wake=lambda: engine.wake(),  # noqa: PLW0108 - the engine is made below
+        want=needs.of_job,
     )
 
     def open_image(image: str) -> AbstractContextManager[OpenImage]:
-        blob = folder.blobs.open_blob(ContentId.from_hex(image))
+        cid = ContentId.from_hex(image)
+        try:
+            blob = folder.blobs.open_blob(cid)
+        except BlobNotFound:
+            if not remote.bring_back(cid):
+                raise
+            blob = folder.blobs.open_blob(cid)
+        remote.bytes.note_use(cid, now=clock())
         try:
             care.took_for_job(blob.place.volume, blob.size)
         except BaseException:
@@ -193,6 +234,33 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
     yield
     app[CARE].stop()
     scheduler.shutdown(wait=False)
+
+
+async def _run_fetches(app: web.Application) -> AsyncIterator[None]:
+    """Fetches what somebody waits for; the line is in the index of the store, so nothing is lost with the process."""
+    ending = threading.Event()
+
+    def is_over() -> bool:
+        return ending.is_set()
+
+    def work() -> None:
+        while not is_over():
+            try:
+                for outcome in app[REMOTE].work_off_line(is_over=is_over):
+                    if outcome.kind == "failed":
+                        log.warning("%s could not be fetched: %s", outcome.url, outcome.reason)
+            except Exception:
+                if not is_over():
+                    log.exception("fetching failed; it goes on at its next turn")
+            ending.wait(REMOTE_TICK_S)
+
+    threads = [threading.Thread(target=work, name=f"fetch-{number}", daemon=True) for number in range(FETCHES)]
+    for thread in threads:
+        thread.start()
+    yield
+    ending.set()
+    for thread in threads:  # a fetch that hangs is left to its time limit, or to the end of the process
+        await asyncio.to_thread(thread.join, FETCH_END_S)
 
 
 def _tick(app: web.Application, work: Callable[[web.Application], Awaitable[None]]) -> Callable[[], Awaitable[None]]:

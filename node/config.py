@@ -93,6 +93,17 @@ class CareSection:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RemoteSection:
+    """Images of sources with ``fetch = "on-need"``: kept as copies of what lies elsewhere."""
+
+    budget_gib: int = 50
+    max_file_mib: int = 512
+    timeout_s: int = 120
+    pause_s: int = 1
+    anonymous_may_fetch: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobsSection:
     """What it computes, and how."""
 
@@ -154,7 +165,7 @@ class SourceSettings:
     licence: str = ""
     access: Literal["", "open", "restricted", "private"] = ""
     key: tuple[str, ...] = ()
-    fetch: bool = False
+    fetch: Literal[False, True, "on-need"] = False
     identity: Literal["inode", "size+mtime"] = "inode"
     files: tuple[FileRule, ...] = ()
     rules: tuple[AccessRule, ...] = ()
@@ -189,6 +200,7 @@ class Settings:
     federation: FederationSection = field(default_factory=FederationSection)
     images: ImagesSection = field(default_factory=ImagesSection)
     care: CareSection = field(default_factory=CareSection)
+    remote: RemoteSection = field(default_factory=RemoteSection)
     jobs: JobsSection = field(default_factory=JobsSection)
     policy: PolicySection = field(default_factory=PolicySection)
     volumes: Mapping[str, VolumeSettings] = field(default_factory=dict)
@@ -259,6 +271,7 @@ def parse_settings(document: Mapping[str, Any], folder: Path) -> Settings:
 
 def _check(settings: Settings) -> None:
     _check_care(settings)
+    _check_remote(settings.remote)
     check_public_url(settings.node.public_url, insecure_loopback=settings.federation.insecure_loopback)
     if settings.federation.insecure_loopback and not _is_loopback(settings.server.host):
         raise ConfigError('[federation] insecure_loopback binds to this machine only: set [server] host = "127.0.0.1"')
@@ -294,6 +307,15 @@ def _check(settings: Settings) -> None:
     for taxon in settings.sensitive:
         if not 1 <= taxon.category <= 4:
             raise ConfigError("[[sensitive]] category must be 1, 2, 3 or 4")
+
+
+def _check_remote(remote: RemoteSection) -> None:
+    for key, value in (("budget_gib", remote.budget_gib), ("pause_s", remote.pause_s)):
+        if value < 0:
+            raise ConfigError(f"remote.{key} must be 0 or larger")
+    for key, value in (("max_file_mib", remote.max_file_mib), ("timeout_s", remote.timeout_s)):
+        if value <= 0:
+            raise ConfigError(f"remote.{key} must be larger than 0")
 
 
 def _check_care(settings: Settings) -> None:
@@ -376,6 +398,10 @@ def _build(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
     return kind(**values)
 
 
+def _shown(choice: str | bool) -> str:
+    return str(choice).lower() if isinstance(choice, bool) else choice or '""'
+
+
 def _has_no_default(item: Any) -> bool:
     from dataclasses import MISSING
 
@@ -389,8 +415,8 @@ def _convert(hint: Any, value: Any, label: str) -> Any:
             raise ConfigError(f"node.toml: {label} must be a table")
         return _build(hint, value, label)
     if origin is Literal:
-        if value not in get_args(hint):
-            choices = ", ".join(str(item) or '""' for item in get_args(hint))
+        if not any(value == item and type(value) is type(item) for item in get_args(hint)):
+            choices = ", ".join(_shown(item) for item in get_args(hint))
             raise ConfigError(f"node.toml: {label} must be one of {choices}")
         return value
     if origin is tuple:

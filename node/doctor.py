@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from cas.errors import CasError
+from cas.remote import RemoteBytes
 from cas.store import BlobStore
 from linkeddata.times import parse_time
 from node.config import ConfigError, Settings, load_settings
@@ -213,6 +214,7 @@ def _volumes(settings: Settings) -> Iterator[Finding]:
         store = BlobStore.open(settings.blobs_path)
         try:
             problems, (count, size) = store.volume_problems(), store.counts()
+            remote = list(_remote(settings, RemoteBytes(store)))
         finally:
             store.close()
     except CasError as error:
@@ -220,8 +222,30 @@ def _volumes(settings: Settings) -> Iterator[Finding]:
         return
     for problem in problems:
         yield Finding(level="problem", about="images", text=problem)
+    yield from remote
     if not problems:
         yield Finding(level="ok", about="images", text=f"{count} images ({size / 1e9:.1f} GB) are indexed")
+
+
+def _remote(settings: Settings, remote: RemoteBytes) -> Iterator[Finding]:
+    """Images that lie elsewhere: what failed, and whether there is room for what is to be kept."""
+    usage, budget = remote.usage(), settings.remote.budget_gib << 30
+    if not usage.addresses and not any(source.fetch == "on-need" for source in settings.sources.values()):
+        return
+    text = f"{usage.copies} copies of {usage.addresses} known addresses ({usage.bytes / 1e9:.1f} GB)"
+    yield Finding(level="ok", about="remote images", text=text)
+    if usage.failing:
+        yield Finding(
+            level="warning", about="remote images",
+            text=f"{usage.failing} could not be fetched: see `vasculum fetch {settings.folder} --failed`",
+        )  # fmt: skip
+    free = shutil.disk_usage(settings.folder).free
+    if budget and budget - usage.bytes > free:
+        yield Finding(
+            level="warning", about="remote images",
+            text=f"[remote] budget_gib = {settings.remote.budget_gib} is more than the disk has room for "
+            f"({free / 1e9:.1f} GB free): set it lower, so that old copies go in time",
+        )  # fmt: skip
 
 
 def _ask(settings: Settings, sql: str) -> list[sqlite3.Row]:

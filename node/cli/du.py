@@ -12,6 +12,7 @@ import click
 from cas.durable import hash_descriptor
 from cas.errors import CasError
 from cas.ids import ContentId
+from cas.remote import RemoteBytes
 from cas.store import BlobStore
 from cas.unixfs import LEAF_BYTES
 from cas.usage import usage
@@ -62,6 +63,8 @@ def du(node_dir: Path, forecast: str | None, as_json: bool) -> None:
             "quarantine": [settings.blobs_path / "bad"],
         }
         parts = {name: sum(_bytes_of(path) for path in paths) for name, paths in folders.items()}
+        remote = RemoteBytes(node.blobs).usage()
+        budget = settings.remote.budget_gib << 30
         free = shutil.disk_usage(settings.folder).free
     if as_json:
         click.echo(
@@ -73,6 +76,8 @@ def du(node_dir: Path, forecast: str | None, as_json: bool) -> None:
                         for item in places
                     ],
                     **parts, "free": free,
+                    "remote": {"addresses": remote.addresses, "copies": remote.copies, "bytes": remote.bytes,
+                               "budget": budget, "waiting": remote.waiting, "failing": remote.failing},
                 },
                 ensure_ascii=False,
             )
@@ -82,6 +87,11 @@ def du(node_dir: Path, forecast: str | None, as_json: bool) -> None:
         click.echo(f"{item.name or 'own copies':<14} {size_text(item.bytes):>12}  {item.files:>9,} files  {item.root}")
         if item.listed:
             click.echo(f"{'  listed':<14} {size_text(item.listed_bytes):>12}  {item.listed:>9,} files, not hashed")
+    if remote.addresses:
+        room = f"of {size_text(budget)}" if budget else "without a limit"
+        click.echo(
+            f"{'  remote':<14} {size_text(remote.bytes):>12}  {remote.copies:>9,} files, {room} (among the own copies)"
+        )
     for name, count in parts.items():
         click.echo(f"{name:<14} {size_text(count):>12}")
     click.echo(f"{'free':<14} {size_text(free):>12}")

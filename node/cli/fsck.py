@@ -14,7 +14,7 @@ from cas.errors import CasError
 from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError
 from node.folder import open_folder
-from node.services.check import check_previews, check_records
+from node.services.check import check_previews, check_records, check_remote
 from node.storage.db import DatabaseError
 
 
@@ -52,6 +52,7 @@ def fsck(ctx: click.Context, node_dir: Path, fix: bool, read: bool, as_json: boo
             findings = itertools.chain(
                 check.run(),
                 check_records(node.database, node.blobs),
+                check_remote(node.database, node.blobs, fix=fix),
                 check_previews(node.settings, node.blobs, fix=fix),
             )
             for item in findings:

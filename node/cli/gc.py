@@ -13,6 +13,7 @@ from cas.garbage import Garbage, GarbageReport
 from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError
 from node.folder import open_folder
+from node.services.check import check_remote
 from node.services.roots import named_digests
 from node.storage.db import DatabaseError
 
@@ -51,6 +52,7 @@ def gc(node_dir: Path, delete: bool, grace_days: int, even_most: bool, as_json: 
                 node.blobs, now=datetime.now(UTC), grace=timedelta(days=grace_days),
                 progress=lambda done: bar.update(task, description=f"{done:,} removed"),
             )  # fmt: skip
+            forgotten = sum(1 for _ in check_remote(node.database, node.blobs, fix=delete))
             garbage.mark(
                 named_digests(
                     node.database,
@@ -71,19 +73,20 @@ def gc(node_dir: Path, delete: bool, grace_days: int, even_most: bool, as_json: 
         raise UserError(str(error)) from error
     except (DatabaseError, CasError) as error:
         raise CommandFailed(str(error)) from error
-    _say(report, grace_days, deleted=delete, as_json=as_json)
+    _say(report, grace_days, forgotten, deleted=delete, as_json=as_json)
     if report.problems:
         raise CommandFailed(f"{len(report.problems)} problem(s), see above")
 
 
-def _say(report: GarbageReport, grace_days: int, *, deleted: bool, as_json: bool) -> None:
+def _say(report: GarbageReport, grace_days: int, forgotten: int, *, deleted: bool, as_json: bool) -> None:
     if as_json:
         click.echo(
             json.dumps(
                 {
                     "unnamed": report.unnamed, "adopted": report.adopted, "waiting": report.waiting, "due": report.due,
                     "dueBytes": report.due_bytes, "removed": report.removed, "removedBytes": report.removed_bytes,
-                    "rowsDropped": report.rows_dropped, "problems": list(report.problems),
+                    "rowsDropped": report.rows_dropped, "addressesForgotten": forgotten if deleted else 0,
+                    "problems": list(report.problems),
                 }
             )
         )  # fmt: skip
@@ -99,5 +102,7 @@ def _say(report: GarbageReport, grace_days: int, *, deleted: bool, as_json: bool
         )
     elif report.due:
         click.echo("a dry run: nothing was removed; --delete removes what is due")
+    if forgotten:
+        click.echo(f"{forgotten} addresses that no record names any more{' were forgotten' if deleted else ''}")
     for text in report.problems:
         click.echo(f"  {text}", err=True)

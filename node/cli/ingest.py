@@ -61,7 +61,9 @@ def ingest(
             if place is None:
                 raise UserError(f"say what to ingest: vasculum ingest {node_dir} PATH")
             with open_intake(place.resolve(), name, key_columns=settings.key if settings else ()) as intake:
-                fetch = _fetcher(node.settings) if do_fetch or (settings is not None and settings.fetch) else None
+                fetch = (
+                    _fetcher(node.settings) if do_fetch or (settings is not None and settings.fetch is True) else None
+                )
                 work = Ingest(
                     node.settings, node.database, node.blobs, intake, clock=lambda: datetime.now(UTC), fetch=fetch
                 )
@@ -154,6 +156,7 @@ def _say(node: NodeFolder, intake: Intake, report: IngestReport) -> None:
         (report.tombstoned, "records were withdrawn"),
         (0 if report.tombstoned else len(report.plan.vanished_media), "images are no longer named and were kept"),
         (kept, "records are no longer in the archive and were kept (--prune withdraws them)"),
+        (report.elsewhere, "images lie elsewhere and are fetched when they are needed (vasculum fetch: now)"),
         (report.files_missing, "media rows without a file"),
         (report.images_unreadable, "images that cannot be read"),
         (report.orphan_files, "image files that no row names"),
@@ -191,7 +194,7 @@ def _say_dry_run(node_dir: Path, work: Ingest, intake: Intake, *, as_json: bool)
         click.echo(f"  images       {len(plan.vanished_media)} that are known are no longer named")
     click.echo(f"  files        {files.matched} matched, {files.bytes / 1e9:.3f} GB")
     if files.remote:
-        click.echo(f"  by address   {files.remote} media rows (use --fetch)")
+        click.echo(f'  by address   {files.remote} media rows (--fetch, or fetch = "on-need" in node.toml)')
     _listing("without file", files.unmatched, "media rows")
     _listing("orphan files", files.orphans, "files that no row names")
     if hours is not None:

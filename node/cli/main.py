@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, str]] = {
     "backup": "node.cli.backup:backup",
     "restore": "node.cli.backup:restore",
     "reindex": "node.cli.reindex:reindex",
+    "fetch": "node.cli.fetch:fetch",
     "fsck": "node.cli.fsck:fsck",
     "gc": "node.cli.gc:gc",
     "pin": "node.cli.pin:pin",

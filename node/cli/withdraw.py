@@ -122,7 +122,7 @@ def _facts(plan: WithdrawalPlan) -> dict[str, Any]:
         "id": str(plan.id), "told": plan.told, "owned": plan.owned, "adopted": list(plan.adopted),
         "media": list(traces.media), "earlierVersionsOf": list(traces.earlier), "specimens": len(traces.specimens),
         "annotations": len(traces.annotations), "results": traces.units, "rowsOfJobs": traces.result_rows,
-        "previews": len(plan.derived),
+        "previews": len(plan.derived), "addresses": list(plan.addresses),
     }  # fmt: skip
 
 
@@ -151,6 +151,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         if facts["owned"]:
             yield "  the copy in the node is removed"
         yield from (f"  {path} stays, and is never served or taken in again" for path in facts["adopted"])
+        yield from (f"  {address} is never fetched again" for address in facts["addresses"])
         if not facts["told"]:
             yield "  only staff could see it: to others it looks as if it had never been here"
     if facts.get("held"):

@@ -1,10 +1,12 @@
 """Checking what the node says against the bytes it has: records without an image, previews of images that are gone."""
 
+import sqlite3
 from collections.abc import Iterator
 
 from cas.check import Finding
 from cas.errors import ContentIdError
 from cas.ids import ContentId
+from cas.remote import RemoteBytes
 from cas.store import BlobStore
 from node.config import Settings
 from node.storage.db import Database
@@ -13,7 +15,8 @@ PAGE = 1_000
 
 
 def check_records(database: Database, blobs: BlobStore) -> Iterator[Finding]:
-    """Media whose newest bytes are in no place of the store."""
+    """Media whose newest bytes are in no place of the store, nor at an address from which they can be fetched again."""
+    remote = RemoteBytes(blobs)
     last = ""
     while True:
         with database.reader(limit_s=None) as conn:
@@ -25,7 +28,8 @@ def check_records(database: Database, blobs: BlobStore) -> Iterator[Finding]:
         if not rows:
             return
         for row in rows:
-            if blobs.index.size_of(ContentId.from_hex(row["image"])) is None:
+            cid = ContentId.from_hex(row["image"])
+            if blobs.index.size_of(cid) is None and not remote.sources_of(cid):
                 yield Finding(
                     code="image-missing", place=row["iri"],
                     text=f"its image {row['image']} is not in the store: ingest again, or vasculum repair",
@@ -33,11 +37,41 @@ def check_records(database: Database, blobs: BlobStore) -> Iterator[Finding]:
         last = rows[-1]["iri"]
 
 
+def check_remote(database: Database, blobs: BlobStore, *, fix: bool) -> Iterator[Finding]:
+    """Addresses that no record names any more: nothing would be fetched from there again."""
+    remote = RemoteBytes(blobs)
+    last = ""
+    while page := remote.every(last, PAGE):
+        with database.reader(limit_s=None) as conn:
+            orphans = [row.url for row in page if not _is_named(conn, row.url)]
+        if fix:
+            remote.forget(orphans)
+        for url in orphans:
+            yield Finding(
+                code="address-left", place=url, is_fixed=fix,
+                text="an address that no record names any more: --fix forgets it (its image, if here, is then for gc)",
+            )  # fmt: skip
+        last = page[-1].url
+
+
+def _is_named(conn: sqlite3.Connection, url: str) -> bool:
+    return (
+        conn.execute(
+            """SELECT 1 FROM record_alias a JOIN medium m ON m.iri = a.iri
+               WHERE a.alias = ?1 AND m.locator = ?1 AND m.state = 'active'""",
+            (url,),
+        ).fetchone()
+        is not None
+    )
+
+
 def check_previews(settings: Settings, blobs: BlobStore, *, fix: bool) -> Iterator[Finding]:
-    """Small pictures of images that are gone; they can always be made again."""
+    """Small pictures of images that are gone; they can always be made again. Those of remote images stay."""
+    remote = RemoteBytes(blobs)
     for path in sorted(settings.derived_path.glob("preview-*/*/*.jpg")):
         try:
-            is_known = blobs.index.size_of(ContentId.from_hex(path.stem)) is not None
+            cid = ContentId.from_hex(path.stem)
+            is_known = blobs.index.size_of(cid) is not None or bool(remote.sources_of(cid))
         except ContentIdError:
             continue
         if not is_known:

@@ -34,6 +34,7 @@ from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
 from node.services.ingest_rules import RULES_PREFIX, rules_digest
 from node.services.intake_bytes import (
+    ELSEWHERE,
     WITHDRAWN_CODE,
     ByteIntake,
     Fetch,
@@ -45,6 +46,7 @@ from node.services.intake_bytes import (
 from node.services.intake_source import Intake
 from node.services.publish_medium import RowContext, withdraw_medium
 from node.services.publish_row import publish_row, withdraw_row
+from node.services.remote_rules import why_never_fetched
 from node.storage.db import Database
 from runners.decode import Limits
 
@@ -78,6 +80,8 @@ class IngestReport:
     tombstoned: int = 0
     media: int = 0
     media_replaced: int = 0
+    elsewhere: int = 0
+    """Images that lie at an address and are fetched at first need."""
     files_missing: int = 0
     images_unreadable: int = 0
     orphan_files: int = 0
@@ -95,7 +99,7 @@ class IngestReport:
             "new": self.new, "changed": self.changed, "unchanged": self.unchanged, "vanished": len(self.plan.vanished),
             "rekeyed": len(self.plan.rekeyed), "mediaVanished": len(self.plan.vanished_media),
             "tombstoned": self.tombstoned, "media": self.media, "mediaReplaced": self.media_replaced,
-            "filesMissing": self.files_missing, "imagesUnreadable": self.images_unreadable,
+            "elsewhere": self.elsewhere, "filesMissing": self.files_missing, "imagesUnreadable": self.images_unreadable,
             "orphanFiles": self.orphan_files, "findings": self.findings, "bytesHashed": self.bytes_hashed,
         }  # fmt: skip
 
@@ -134,7 +138,8 @@ class Ingest:
         self._rules = compile_rules((rule.field, rule.match, rule.path) for rule in self._source.files)
         limits = Limits(max_pixels=settings.images.max_pixels, max_file_bytes=settings.images.max_file_bytes)
         self._home = volume_home(settings, intake.source, intake.root)
-        self._bytes = ByteIntake(blobs, intake, limits, fetch=fetch, home=self._home)
+        on_need = self._why_never_fetched if self._source.fetch == "on-need" else None
+        self._bytes = ByteIntake(blobs, intake, limits, fetch=fetch, home=self._home, on_need=on_need)
         self._batch_rows = batch_rows if fetch is None else min(batch_rows, FETCH_BATCH_ROWS)
         self._rules_digest = rules_digest(settings, self._source, version=importlib.metadata.version("vasculum"))
 
@@ -320,6 +325,7 @@ class Ingest:
             used.update(match.relpath for match in located.values() if match.relpath is not None)
             found = self._bytes.store(located, self._known_media(located), now=self._clock())
             report.bytes_hashed += sum(item.hashed_bytes for item in found.values())
+            report.elsewhere += sum(item.code == ELSEWHERE for item in found.values())
             self._publish(batch, located, found, plan, run, report, everything=everything)
             done += len(batch)
             if progress is not None:
@@ -328,6 +334,9 @@ class Ingest:
 
     def _locate(self, row: SourceRow, medium: SourceMedia) -> FileMatch:
         return self._intake.locate(medium, row.fields.get("dwc:catalogNumber", ""), self._rules)
+
+    def _why_never_fetched(self, url: str) -> str:
+        return why_never_fetched(url, self._settings)
 
     def _known_media(self, keys: Iterable[str]) -> dict[str, MediumBytes]:
         found: dict[str, MediumBytes] = {}

@@ -76,6 +76,7 @@ def rules_digest(settings: Settings, source: SourceSettings, *, version: str) ->
             "rules": [asdict(item) for item in source.rules],
             "maxPixels": settings.images.max_pixels,
             "maxFileBytes": settings.images.max_file_bytes,
+            **({"fetch": source.fetch} if source.fetch == "on-need" else {}),
         }
     )
 

@@ -4,6 +4,7 @@ Invariants:
 - What is returned as having a content id is durable in the store before it is returned.
 - One bad file is a problem of its media only; a disk that refuses stops everything (``StoreFailed``).
 - What came over the network is stored only when it is an image.
+- What is to be fetched at first need only is not asked for here; an id that it has keeps standing.
 
 It leaves out: records.
 """
@@ -30,8 +31,13 @@ from runners.errors import ImageRefused
 
 Fetch = Callable[[str], bytes]
 """An address -> its bytes, within limits; raises OSError with the reason."""
+CheckAddress = Callable[[str], str]
+"""Why an address is never fetched; empty when it may be."""
+ELSEWHERE: Final = "elsewhere"
+"""Of a medium without a content id that lies at an address and is fetched at first need; nothing is wrong with it."""
 WITHDRAWN_CODE: Final = "withdrawn"
 """The finding about bytes that came again after they were withdrawn."""
+WITHDRAWN_PROBLEM: Final = "the institution withdrew these bytes: not taken in again"
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -81,13 +87,21 @@ class ByteIntake:
     """Stores and probes what one intake names."""
 
     def __init__(
-        self, blobs: BlobStore, intake: Intake, limits: Limits, *, fetch: Fetch | None, home: VolumeHome
+        self,
+        blobs: BlobStore,
+        intake: Intake,
+        limits: Limits,
+        *,
+        fetch: Fetch | None,
+        home: VolumeHome,
+        on_need: CheckAddress | None = None,
     ) -> None:
         self._blobs = blobs
         self._home = home
         self._intake = intake
         self._limits = limits
         self._fetch = fetch
+        self._on_need = on_need
 
     def store(
         self, located: Mapping[str, FileMatch], known: Mapping[str, MediumBytes], *, now: datetime
@@ -119,7 +133,7 @@ class ByteIntake:
 
     def probe(self, stored: MediumBytes) -> MediumBytes:
         """Adds what the header of the image says, or why there is none."""
-        if stored.content_id is None:
+        if stored.content_id is None or stored.width is not None:
             return stored
         try:
             with self._blobs.open_blob(stored.content_id) as blob, open(blob.fd, "rb", closefd=False) as stream:
@@ -180,6 +194,10 @@ class ByteIntake:
             known.content_id
         ):  # fmt: skip
             return MediumBytes(content_id=known.content_id, size_bytes=known.size_bytes)
+        if self._blobs.withdrawals.is_barred(url):
+            return _barred()
+        if self._fetch is None and self._on_need is not None:
+            return self._elsewhere(url, known, self._on_need)
         if self._fetch is None:
             return MediumBytes(problem="known only by its address, which is not fetched (--fetch)", code="not-fetched")
         try:
@@ -194,6 +212,14 @@ class ByteIntake:
         except BlobWithdrawn:
             return _barred()
         return MediumBytes(content_id=put.id, size_bytes=put.size, hashed_bytes=put.size)
+
+    def _elsewhere(self, url: str, known: MediumBytes | None, check: CheckAddress) -> MediumBytes:
+        if known is not None and known.content_id is not None and not known.problem:
+            return known  # its copy went to make room; it is fetched again when it is needed
+        reason = check(url)
+        if reason:
+            return MediumBytes(problem=f"lies at an address that is never fetched: {reason}", code="not-fetched")
+        return MediumBytes(code=ELSEWHERE)
 
 
 def same_images(
@@ -224,7 +250,7 @@ def same_images(
 
 
 def _barred() -> MediumBytes:
-    return MediumBytes(problem="the institution withdrew these bytes: not taken in again", code=WITHDRAWN_CODE)
+    return MediumBytes(problem=WITHDRAWN_PROBLEM, code=WITHDRAWN_CODE)
 
 
 def _unusable(reason: str) -> MediumBytes:

@@ -18,7 +18,7 @@ from linkeddata.job import JobSpec, JobStep
 from linkeddata.json_strict import Json
 from linkeddata.pipeline import ConformanceReport, PipelineManifest
 from node.config import PolicySection
-from node.storage.jobs import SENSITIVE, PlannedStep, SnapshotRow
+from node.storage.jobs import NO_IMAGE, NOT_FETCHED, SENSITIVE, PlannedStep, SnapshotRow
 from node.storage.search import SelectedMedium
 from runners.engine import Offer
 
@@ -213,7 +213,10 @@ def _check_parameter(output: str, name: str, value: Json, default: Json) -> None
 
 
 def take_snapshot(steps: Sequence[PlannedStep], media: Sequence[SelectedMedium]) -> Snapshot:
-    """The rows of a job: every step over every image, in order; sensitive ones are there, but are not computed."""
+    """The rows of a job: every step over every image, in order.
+
+    Sensitive ones, and those that lie elsewhere and were never fetched, are there and are not computed: they count.
+    """
     rows: list[SnapshotRow] = []
     for step in steps:
         for item in media:
@@ -223,8 +226,8 @@ def take_snapshot(steps: Sequence[PlannedStep], media: Sequence[SelectedMedium])
                     step=step.output,
                     specimen=item.specimen,
                     medium=item.medium,
-                    image=item.image,
-                    withheld=SENSITIVE if item.sensitive else None,
+                    image=item.image or NO_IMAGE,
+                    withheld=SENSITIVE if item.sensitive else None if item.image else NOT_FETCHED,
                 )
             )
     sizes = {item.image: item.size_bytes for item in media}

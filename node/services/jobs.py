@@ -15,6 +15,7 @@ Invariants:
 It leaves out: HTTP (``node.web.jobs_api``), computing (``runners.engine``), publishing (``node.services.annotate``).
 """
 
+import asyncio
 import json
 import logging
 import sqlite3
@@ -73,6 +74,7 @@ class JobService:
         offers: Callable[[], Sequence[OfferedPipeline]],
         clock: Callable[[], datetime],
         wake: Callable[[], object] = lambda: None,
+        want: Callable[[Sequence[str]], object] = lambda _media: None,
     ) -> None:
         self._database = database
         self._settings = settings
@@ -80,6 +82,8 @@ class JobService:
         self._offers = offers
         self._clock = clock
         self._wake = wake
+        self._want = want
+        self._wanted: list[str] = []
         self._policy = job_rules.policy_from(settings.policy)
 
     @property
@@ -164,6 +168,7 @@ class JobService:
         earlier = await self._database.write(write)
         if earlier is not None:
             return Submitted(status=await self._again(earlier, digest), is_new=False)
+        await self._pass_on_wants()
         self._wake()
         status = await self.status(job_id, Viewer(kid=spec.requester_kid))
         if status is None:
@@ -288,7 +293,14 @@ class JobService:
         offers = self._offers()
         if await self._database.read(lambda conn: self._has_work(conn, offers, now)):
             await self._database.write(lambda conn: self._poll(conn, offers, now))
+            await self._pass_on_wants()
             self._wake()
+
+    async def _pass_on_wants(self) -> None:
+        """Images that an accepted job covers and that were never fetched: it counts them, a later job may read them."""
+        wanted, self._wanted = self._wanted, []
+        if wanted:
+            await asyncio.to_thread(self._want, wanted)
 
     # ------------------------------------------------------------------ inside a transaction
     def _has_work(self, conn: sqlite3.Connection, offers: Sequence[OfferedPipeline], now: datetime) -> bool:
@@ -356,6 +368,7 @@ class JobService:
                     unit = replace(unit, environment=usable)
             units.append((row.ordinal, unit))
         journal.enqueue(conn, units, now=now)
+        self._wanted += store.not_fetched(conn, job.id)
         store.link_units(conn, job.id, [(ordinal, unit.key) for ordinal, unit in units])
         store.set_state(conn, job.id, now=now, message="running" if units else "nothing to compute", started=True,
                         status="running")  # fmt: skip

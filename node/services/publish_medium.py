@@ -91,6 +91,7 @@ def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> M
                 licence=normalise_licence(view.medium.licence or context.source.licence), access=view.access,
                 sensitive=view.sensitive, title=view.medium.title, rights_holder=view.medium.rights_holder,
                 identifier=locator if is_address else "",
+                source_address=locator if is_address and not found.problem else "",
             ),
             access=view.access,
             sensitive=view.sensitive,

@@ -25,6 +25,7 @@ from typing import Final
 
 from cas.errors import StoreFailed
 from cas.ids import ContentId
+from cas.remote import RemoteBytes
 from cas.withdrawn import Unfinished
 from linkeddata.times import format_time
 from node.access import ANONYMOUS, Door, decide
@@ -58,6 +59,8 @@ class WithdrawalPlan:
     """Files of the institution that stay, and are never served or taken in again."""
     owned: bool
     derived: tuple[Path, ...]
+    addresses: tuple[str, ...] = ()
+    """Where the image lies elsewhere: never fetched again."""
 
     @property
     def is_empty(self) -> bool:
@@ -70,6 +73,9 @@ def plan_withdrawal(folder: NodeFolder, cid: ContentId) -> WithdrawalPlan:
     with folder.database.reader(limit_s=None) as conn:
         traces = find_traces(conn, cid.hex)
         told = decide(ANONYMOUS, Door.RECORD, bytes_facts(conn, cid)).allowed
+        locators = [row[0] for row in conn.execute("SELECT locator FROM medium WHERE image = ?", (cid.hex,))]
+    addresses = {item for item in locators if item.startswith(("http://", "https://"))}
+    addresses |= {row.url for row in RemoteBytes(folder.blobs).sources_of(cid)}
     places = folder.blobs.places(cid)
     return WithdrawalPlan(
         id=cid,
@@ -78,6 +84,7 @@ def plan_withdrawal(folder: NodeFolder, cid: ContentId) -> WithdrawalPlan:
         adopted=tuple(str(path) for path in places if path is not None),
         owned=None in places,
         derived=tuple(derived_files(folder.settings, cid)),
+        addresses=tuple(sorted(addresses)),
     )
 
 
@@ -90,7 +97,7 @@ def withdraw(folder: NodeFolder, plan: WithdrawalPlan, *, reason: str, now: date
     """
     with withdraw_lock(folder.settings.folder):
         todo = folder.blobs.withdrawals.withdraw(
-            plan.id, reason=reason, told=plan.told, at=format_time(now), new_key=new_key
+            plan.id, reason=reason, told=plan.told, at=format_time(now), new_key=new_key, urls=plan.addresses
         )
         _carry_out(folder, todo, now=now)
 

@@ -27,8 +27,6 @@ from node.storage import jobs, records
 from node.storage.search import index_specimen
 
 WITHDRAWN: Final = "withdrawn: the institution withdrew the image"
-NO_IMAGE: Final = "0" * 64
-"""Stands in rows of jobs where the id of a withdrawn image stood; no bytes have this hash."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,7 +164,7 @@ def _forget_work(conn: sqlite3.Connection, image: str) -> None:
     conn.execute(
         """UPDATE job_unit SET answer = 'cannot tell', reason = :why, withheld = :why, work_key = NULL, image = :none
            WHERE image = :image""",
-        {"why": WITHDRAWN, "none": NO_IMAGE, "image": image},
+        {"why": WITHDRAWN, "none": jobs.NO_IMAGE, "image": image},
     )
     conn.execute("DELETE FROM unit WHERE image = ?", (image,))
     for row in held:  # whoever decides on it must see what it covers now

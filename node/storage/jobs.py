@@ -24,12 +24,16 @@ from linkeddata.pipeline import ConformanceReport
 from linkeddata.times import format_time, parse_time
 
 WITHHELD_LATER: Final = "withheld by the institution"
+NOT_FETCHED: Final = "not fetched yet: the image lies elsewhere; it is being fetched now, send the job again later"
+NO_IMAGE: Final = "0" * 64
+"""Stands where the id of a withdrawn image stood, or will stand once the image is fetched; no bytes have this hash."""
 SENSITIVE: Final = "withheld: the specimen is of a sensitive taxon"
 _HIDDEN: Final = """
   coalesce((SELECT max(CASE WHEN m.access >= 2 OR coalesce(r.access, 0) >= 2 THEN 2
                             WHEN m.sensitive = 1 OR coalesce(r.sensitive, 0) = 1 THEN 1 ELSE 0 END)
             FROM (SELECT iri FROM medium WHERE image = ju.image
-                  UNION SELECT iri FROM medium_version WHERE image = ju.image) AS u
+                  UNION SELECT iri FROM medium_version WHERE image = ju.image
+                  UNION SELECT iri FROM medium WHERE iri = ju.medium AND ju.image = printf('%064d', 0)) AS u
             JOIN medium m ON m.iri = u.iri
             LEFT JOIN medium_specimen ms ON ms.medium = m.iri LEFT JOIN record r ON r.iri = ms.specimen), 2)
 """
@@ -234,6 +238,14 @@ def snapshot_rows(conn: sqlite3.Connection, job_id: str) -> list[SnapshotRow]:
     """The whole snapshot."""
     rows = conn.execute("SELECT * FROM job_unit WHERE job_id = ? ORDER BY ordinal", (job_id,))
     return [_snapshot(row) for row in rows.fetchall()]
+
+
+def not_fetched(conn: sqlite3.Connection, job_id: str) -> list[str]:
+    """Media of the snapshot (IRIs) whose image was never fetched."""
+    rows = conn.execute(
+        "SELECT DISTINCT medium FROM job_unit WHERE job_id = ? AND withheld = ? ORDER BY medium", (job_id, NOT_FETCHED)
+    )
+    return [row["medium"] for row in rows.fetchall()]
 
 
 def link_units(conn: sqlite3.Connection, job_id: str, links: Sequence[tuple[int, str]]) -> None:

@@ -99,11 +99,16 @@ class SelectedMedium:
     medium: str
     specimen: str
     image: str
-    """SHA-256 of the bytes, hex."""
+    """SHA-256 of the bytes, hex; empty: they lie elsewhere and were never fetched."""
     size_bytes: int
     access: AccessClass
     """The strictest over everything that uses these bytes."""
     sensitive: bool
+
+
+_HAS_IMAGE: Final = """(m.image IS NOT NULL OR (m.problem IS NULL
+  AND (m.locator LIKE 'http://%' OR m.locator LIKE 'https://%')))"""
+"""There are bytes, here or at an address."""
 
 
 def search(
@@ -131,20 +136,24 @@ def search(
 def select_media(
     conn: sqlite3.Connection, selection: Selection, viewer: Viewer, *, first: int | None = None
 ) -> list[SelectedMedium]:
-    """Media of the specimens that fit, in a stable order; private ones only for staff, media without bytes never."""
+    """Media of the specimens that fit, in a stable order; private ones only for staff.
+
+    Media without bytes are left out, unless they lie elsewhere and can be fetched.
+    """
     where, params = _where(selection, viewer)
     rows = conn.execute(
-        f"""SELECT ms.medium, f.iri AS specimen, m.image, coalesce(m.size_bytes, 0) AS size_bytes,
+        f"""SELECT ms.medium, f.iri AS specimen, coalesce(m.image, '') AS image,
+                   coalesce(m.size_bytes, 0) AS size_bytes,
                    (SELECT max(max(o.access, coalesce((SELECT max(r.access) FROM medium_specimen s2
                             JOIN record r ON r.iri = s2.specimen WHERE s2.medium = o.iri), 0)))
-                    FROM medium o WHERE o.image = m.image) AS access,
+                    FROM medium o WHERE o.image = m.image OR o.iri = m.iri) AS access,
                    (SELECT max(max(o.sensitive, coalesce((SELECT max(r.sensitive) FROM medium_specimen s2
                             JOIN record r ON r.iri = s2.specimen WHERE s2.medium = o.iri), 0)))
-                    FROM medium o WHERE o.image = m.image) AS sensitive
+                    FROM medium o WHERE o.image = m.image OR o.iri = m.iri) AS sensitive
             FROM specimen_facet f
             JOIN medium_specimen ms ON ms.specimen = f.iri
             JOIN medium m ON m.iri = ms.medium
-            WHERE {where} AND m.state = 'active' AND m.image IS NOT NULL
+            WHERE {where} AND m.state = 'active' AND {_HAS_IMAGE}
             ORDER BY f.iri, ms.ordinal, ms.medium""",  # noqa: S608 - columns from a fixed table
         params,
     )
@@ -176,8 +185,8 @@ def index_specimen(conn: sqlite3.Connection, iri: str) -> None:
     body = json.loads(found["body"])
     values = {name: _first(body, curie) for name, curie in _SOURCES.items()}
     has_image = conn.execute(
-        """SELECT 1 FROM medium_specimen s JOIN medium m ON m.iri = s.medium
-           WHERE s.specimen = ? AND m.state = 'active' AND m.image IS NOT NULL LIMIT 1""",
+        f"""SELECT 1 FROM medium_specimen s JOIN medium m ON m.iri = s.medium
+           WHERE s.specimen = ? AND m.state = 'active' AND {_HAS_IMAGE} LIMIT 1""",  # noqa: S608 - a constant
         (iri,),
     ).fetchone()
     columns = ["iri", "access", "year", "has_image", *(COLUMNS[name] for name in values)]

@@ -22,7 +22,7 @@ from typing import Final
 
 from aiohttp import web
 
-from cas.errors import BlobChanged, BlobNotFound, CasError, ContentIdError, StoreFailed
+from cas.errors import BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError, StoreFailed
 from cas.ids import ContentId, parse_content_id
 from cas.reader import BlobReader
 from cas.store import BlobStore
@@ -30,10 +30,11 @@ from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
 from node.storage.db import Database
 from node.storage.facts import bytes_facts
 from node.web.at_once import AT_ONCE_BYTES
-from node.web.keys import BLOBS, CARE, DATABASE, SETTINGS
+from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, REMOTE, SETTINGS
 from node.web.problem import Problem
 from node.web.ranges import ByteAnswer, decide_bytes
 from node.web.refusals import not_here, withheld
+from node.web.remote import need_of_bytes
 from node.web.viewer import viewer_of
 from node.web.warm import WarmPlace, WarmPlaces
 
@@ -96,6 +97,10 @@ class _Found:
     """Whether the next request may be answered without a thread."""
 
 
+class _NotKept(BlobNotFound):
+    """This viewer may see the bytes, and no copy is here."""
+
+
 def _find_warm(known: WarmPlace, request: web.Request) -> _Found | None:
     """Answers from memory, in the loop; None when that cannot be done at once, or something is wrong."""
     try:
@@ -118,6 +123,9 @@ async def _find_in_thread(wanted: _Wanted) -> _Found:
     version = app[WARM].version()
     try:
         found = await asyncio.get_running_loop().run_in_executor(None, _find, app[DATABASE], app[BLOBS], wanted)
+    except _NotKept as error:
+        problem = await need_of_bytes(wanted.request, cid, wanted.viewer)
+        raise problem or await not_here(wanted.request, cid, wanted.viewer) from error
     except BlobNotFound as error:
         raise await not_here(wanted.request, cid, wanted.viewer) from error
     except BlobChanged as error:
@@ -147,7 +155,13 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
         if not seen.allowed:
             return seen
         media_type = _format(conn, cid)
-    blob = store.open_blob(cid)
+    try:
+        blob = store.open_blob(cid)
+    except BlobWithdrawn:
+        raise
+    except BlobNotFound as error:
+        raise _NotKept(cid) from error
+    request.app[REMOTE].bytes.note_use(cid, now=request.app[CLOCK]())
     try:
         answer = decide_bytes(request.headers, size=blob.size, etag=_etag(cid), method=request.method)
         body = None

@@ -11,6 +11,8 @@ from cas.store import BlobStore
 from federation.identity import SigningKey
 from node.config import Settings
 from node.services.care import Care
+from node.services.remote_media import RemoteMedia
+from node.services.remote_needs import RemoteNeeds
 from node.storage.db import Database
 from node.web.previews import Previews
 from runners.engine import Engine
@@ -26,6 +28,8 @@ CLOCK: "web.AppKey[Callable[[], datetime]]" = web.AppKey("clock")
 """The current time, UTC."""
 JOBS: "web.AppKey[JobService]" = web.AppKey("jobs")
 CARE = web.AppKey("care", Care)
+REMOTE = web.AppKey("remote", RemoteMedia)
+NEEDS = web.AppKey("needs", RemoteNeeds)
 PREVIEWS = web.AppKey("previews", Previews)
 ENVIRONMENT = web.AppKey("templates", jinja2.Environment)
 ENGINE = web.AppKey("engine", Engine)

@@ -46,7 +46,8 @@ async def search_page(request: web.Request) -> web.StreamResponse:
     def look(conn: sqlite3.Connection) -> tuple[Any, dict[str, bool]]:
         page = search(conn, selection, viewer, limit=limit, after=after)
         shown = {
-            hit.medium: decide(viewer, Door.BYTES, medium_facts(conn, hit.medium)).allowed
+            hit.medium: _has_bytes(conn, hit.medium)
+            and decide(viewer, Door.BYTES, medium_facts(conn, hit.medium)).allowed
             for hit in page.hits
             if hit.medium is not None
         }
@@ -95,6 +96,12 @@ async def changes(request: web.Request) -> web.StreamResponse:
         content_type="application/json",
         headers={"Access-Control-Allow-Origin": "*", "Cache-Control": "no-cache"},
     )
+
+
+def _has_bytes(conn: sqlite3.Connection, medium: str) -> bool:
+    """Not so for an image that lies elsewhere: a page of results must not cause fetches."""
+    row = conn.execute("SELECT image FROM medium WHERE iri = ?", (medium,)).fetchone()
+    return row is not None and row["image"] is not None
 
 
 def _card(hit: Hit, origin: str, shown: dict[str, bool]) -> dict[str, Any]:

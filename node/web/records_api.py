@@ -6,6 +6,7 @@ Invariants:
 - A restricted image's page shows a grey frame of true proportions, what may be said, why, and whom to ask.
 """
 
+import asyncio
 import json
 import sqlite3
 from dataclasses import dataclass
@@ -14,19 +15,21 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from cas.errors import BlobWithdrawn, CasError, ContentIdError
+from cas.errors import BlobNotFound, BlobWithdrawn, CasError, ContentIdError
 from cas.ids import ContentId
 from node.access import Door, Viewer, Visibility, decide
+from node.config import Settings
 from node.storage import records
 from node.storage.facts import bytes_facts, medium_facts, record_facts
 from node.storage.records import Kind, StoredRecord
-from node.web.keys import DATABASE, PREVIEWS, SETTINGS
+from node.web.keys import CLOCK, DATABASE, PREVIEWS, REMOTE, SETTINGS
 from node.web.negotiate import JSON_LD, wants_html
 from node.web.overlays import Overlay, overlays_of
 from node.web.pages import render
 from node.web.previews import PreviewFailed
 from node.web.problem import Problem, not_found
 from node.web.refusals import not_here
+from node.web.remote import need_of_medium
 from node.web.viewer import viewer_of
 
 _ID: Final = r"{id:[a-z2-7]{16}}"
@@ -59,6 +62,10 @@ class MediumView:
     problem: str
     title: str
     licence: str
+    may_fetch: bool = False
+    """Whether this viewer may cause it to be fetched."""
+    elsewhere: str = ""
+    """The address at which the image lies while none of its bytes were ever here; not said of what is withheld."""
 
 
 async def resolve(request: web.Request) -> web.StreamResponse:
@@ -118,18 +125,18 @@ async def preview(request: web.Request) -> web.StreamResponse:
     """A small picture of an open medium (or of any, for staff)."""
     record_id, viewer = request.match_info["id"], viewer_of(request)
 
-    def look(conn: sqlite3.Connection) -> tuple[str | None, Visibility, bool]:
+    def look(conn: sqlite3.Connection) -> tuple[str, str | None, Visibility, bool]:
         found = records.get(conn, "medium", record_id)
         if found is None or found.state == "tombstone":
-            return None, Visibility(allowed=False, absent=True), False
+            return "", None, Visibility(allowed=False, absent=True), False
         facts = medium_facts(conn, found.iri)
         row = conn.execute("SELECT image FROM medium WHERE iri = ?", (found.iri,)).fetchone()
         is_public = decide(Viewer(), Door.BYTES, facts).allowed
-        return (row["image"] if row else None), decide(viewer, Door.BYTES, facts), is_public
+        return found.iri, (row["image"] if row else None), decide(viewer, Door.BYTES, facts), is_public
 
-    image, seen, is_public = await request.app[DATABASE].read(look)
+    iri, image, seen, is_public = await request.app[DATABASE].read(look)
     if seen.absent or (seen.allowed and image is None):
-        raise not_found()
+        raise (await need_of_medium(request, iri, viewer) if seen.allowed else None) or not_found()
     if not seen.allowed or image is None:
         raise Problem(403, "restricted", "This image does not leave the institution", seen.reason + ".")
     longest_px = request.app[PREVIEWS].size_for(viewer)
@@ -137,13 +144,21 @@ async def preview(request: web.Request) -> web.StreamResponse:
         data = await request.app[PREVIEWS].get(ContentId.from_hex(image), longest_px)
     except BlobWithdrawn as error:
         raise await not_here(request, ContentId.from_hex(image), viewer) from error
+    except BlobNotFound as error:
+        problem = await need_of_medium(request, iri, viewer)
+        raise problem or Problem(404, "no-preview", "There is no preview", str(error)) from error
     except (CasError, PreviewFailed, ContentIdError) as error:
         raise Problem(404, "no-preview", "There is no preview", str(error)) from error
+    await asyncio.to_thread(_note_use, request, ContentId.from_hex(image))
     cache = "public, max-age=86400" if is_public else "private, no-store"
     etag = f'"preview-{longest_px}-{image[:32]}"'
     if request.headers.get("If-None-Match") == etag:
         return web.Response(status=304, headers={"ETag": etag, "Cache-Control": cache})
     return web.Response(body=data, content_type="image/jpeg", headers={"ETag": etag, "Cache-Control": cache})
+
+
+def _note_use(request: web.Request, cid: ContentId) -> None:
+    request.app[REMOTE].bytes.note_use(cid, now=request.app[CLOCK]())
 
 
 async def _record(request: web.Request, kind: Kind) -> web.StreamResponse:
@@ -219,7 +234,7 @@ async def _page(request: web.Request, found: StoredRecord, viewer: Viewer) -> we
         context["target_path"] = target.removeprefix(request.app[SETTINGS].origin)
         return render(request, "annotation.html", context)
     context["media"] = await request.app[DATABASE].read(
-        lambda conn: _media_views(conn, found, viewer, request.app[SETTINGS].origin)
+        lambda conn: _media_views(conn, found, viewer, request.app[SETTINGS])
     )
     context["sections"] = sections_of(body)
     if found.kind == "medium":
@@ -230,7 +245,8 @@ async def _page(request: web.Request, found: StoredRecord, viewer: Viewer) -> we
     return render(request, "specimen.html" if found.kind == "specimen" else "medium.html", context)
 
 
-def _media_views(conn: sqlite3.Connection, found: StoredRecord, viewer: Viewer, origin: str) -> list[MediumView]:
+def _media_views(conn: sqlite3.Connection, found: StoredRecord, viewer: Viewer, settings: Settings) -> list[MediumView]:
+    origin, may_fetch = settings.origin, viewer.is_staff or settings.remote.anonymous_may_fetch
     if found.kind == "medium":
         rows = conn.execute("SELECT * FROM medium WHERE iri = ?", (found.iri,)).fetchall()
     else:
@@ -253,10 +269,15 @@ def _media_views(conn: sqlite3.Connection, found: StoredRecord, viewer: Viewer, 
                 image=row["image"], visibility=decide(viewer, Door.BYTES, facts),
                 overlays=overlays_of(conn, row["iri"], row["image"], viewer), access=facts.access.label,
                 problem=row["problem"] or "", title=body.get("dcterms:title", ""),
-                licence=body.get("dcterms:license", ""),
+                licence=body.get("dcterms:license", ""), elsewhere=_elsewhere(row), may_fetch=may_fetch,
             )
         )  # fmt: skip
     return views
+
+
+def _elsewhere(row: sqlite3.Row) -> str:
+    is_address = row["locator"].startswith(("http://", "https://"))
+    return row["locator"] if is_address and row["image"] is None and row["problem"] is None else ""
 
 
 SECTIONS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (

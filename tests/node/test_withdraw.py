@@ -22,7 +22,8 @@ from node.cli.main import run
 from node.folder import NodeFolder, open_folder
 from node.services import withdraw as service
 from node.setup import NewNode, create_node
-from node.storage.forget import NO_IMAGE, WITHDRAWN
+from node.storage.forget import WITHDRAWN
+from node.storage.jobs import NO_IMAGE
 from runners.catalogue import Catalogue
 
 REASON = "shows a person, who asked"
