@@ -14,7 +14,7 @@ from node.folder import NodeFolder
 from node.services.ingest import IngestReport
 from node.services.remote_media import RemoteMedia
 
-ON_NEED = '[sources.collection]\nfetch = "on-need"\n[remote]\npause_s = 0\n'
+ON_NEED = '[sources.web]\nfetch = "on-need"\n[remote]\npause_s = 0\n'
 
 
 @dataclass(kw_only=True)
@@ -40,7 +40,7 @@ class Elsewhere:
     def url(self, path: str) -> str:
         return self.origin + path
 
-    def hold(self, path: str, body: bytes, **more: object) -> str:
+    def hold(self, path: str, body: bytes = b"", **more: object) -> str:
         """Serves these bytes; returns their address."""
         self.answers[path] = Answer(body=body, **more)  # type: ignore[arg-type]
         return self.url(path)
@@ -106,12 +106,14 @@ def media_of(node: NodeFolder, clock: Clock) -> RemoteMedia:
     return RemoteMedia(node.settings, node.database, node.blobs, clock=clock, wait=clock.wait)
 
 
-def ingest_urls(node: NodeFolder, folder: Path, urls: list[str], **columns: str) -> IngestReport:
+def ingest_urls(
+    node: NodeFolder, folder: Path, urls: list[str], *, source: str = "web", **columns: str
+) -> IngestReport:
     """One specimen per address."""
     rows = rows_of(len(urls))
     for row, url in zip(rows, urls, strict=True):
         row |= {"image": url, **columns}
-    return ingest(node, write_archive(folder, rows))
+    return ingest(node, write_archive(folder, rows), source=source)
 
 
 def medium_rows(node: NodeFolder) -> list[dict[str, object]]:

@@ -165,7 +165,7 @@ BAD = {
     "to the metadata service": (
         {"status": 302, "headers": {"Location": "http://169.254.169.254/latest"}}, "only https", timedelta(days=1),
     ),
-    "to a file": ({"status": 302, "headers": {"Location": "file:///etc/passwd"}}, "only https", timedelta(days=1)),
+    "to a file": ({"status": 302, "headers": {"Location": "file:///etc/passwd"}}, "no host", timedelta(days=1)),
 }  # fmt: skip
 
 
@@ -424,7 +424,7 @@ with open_folder(Path(sys.argv[1])) as node:
 """
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_killed_anywhere_nothing_is_torn_and_the_next_fetch_goes_on(
     node: NodeFolder, server: Elsewhere, tmp_path: Path, seed: int
 ) -> None:
@@ -434,9 +434,9 @@ def test_killed_anywhere_nothing_is_torn_and_the_next_fetch_goes_on(
     kill_at = random.Random(seed).randrange(1, 60)
     acks, _ = finish(start(CHILD, str(node.settings.folder), "fetch", kill_at=kill_at))
     for line in acks:
-        assert node.blobs.verify(ContentId.from_hex(line.split()[1])), "what was said to be here is here"
+        assert node.blobs.verify(ContentId.from_hex(line.split()[-1])), "what was said to be here is here"
     assert [item for item in clean(node) if "leftover" not in item and "file-without-row" not in item] == []
-    outcomes = list(media_of(node, Clock()).work(urls))
+    outcomes = list(media_of(node, Clock(now=NOW + timedelta(days=3650))).work(urls))
     assert {item.kind for item in outcomes} <= {"fetched", "kept"}
     assert [row["image"] for row in medium_rows(node)] == [hex_of(image) for image in images]
     assert [row["version"] for row in medium_rows(node)] == [2, 2]
@@ -444,7 +444,7 @@ def test_killed_anywhere_nothing_is_torn_and_the_next_fetch_goes_on(
     assert clean(node) == []
 
 
-@pytest.mark.parametrize("kill_at", [3, 5, 7, 9, 11])
+@pytest.mark.parametrize("kill_at", [3, 6, 9])
 def test_killed_while_room_is_made_leaves_no_row_without_its_file(
     node: NodeFolder, server: Elsewhere, tmp_path: Path, kill_at: int
 ) -> None:
