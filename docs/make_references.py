@@ -19,6 +19,7 @@ UNITS: Final = {
     "_bytes": "bytes",
     "bytes_per_day": "bytes a day",
     "requests_per_minute": "requests a minute",
+    "_gib": "GiB (1,073,741,824 bytes)",
     "_mib": "MiB (1,048,576 bytes)",
     "_mib_s": "MiB per second",
     "_days": "days",
@@ -34,6 +35,7 @@ SECTIONS: Final = (
     ("federation", "[federation]", "FederationSection"),
     ("images", "[images]", "ImagesSection"),
     ("care", "[care]", "CareSection"),
+    ("remote", "[remote]", "RemoteSection"),
     ("jobs", "[jobs]", "JobsSection"),
     ("policy", "[policy]", "PolicySection"),
     ("policy.rules", "[[policy.rules]]", "PolicyRule"),
@@ -72,6 +74,14 @@ PLAIN: Final = {
     "sources.herbarium.access": "The class of all images of the source; empty: by licence.",
     "sources.herbarium.key": "Columns that identify a row; empty: `occurrenceID`, "
     "else `institutionCode` + `collectionCode` + `catalogNumber`.",
+    "sources.herbarium.fetch": "What becomes of images that are known only by URL. `false`: nothing, a finding says so. "
+    "`true`: each is fetched at ingest and kept for good. "
+    "`\"on-need\"`: records are published without a content id, and a copy is fetched when somebody needs it; "
+    "see `[remote]`.",
+    "remote.budget_gib": "All copies together. Those used longest ago go first; "
+    "their ids and records stay. 0: no limit. 50 GiB is about 10,000 sheets of 5 MB, a tenth of an ordinary disk.",
+    "remote.pause_s": "How long a host is left alone after each fetch. It is asked by one at a time, "
+    "and longer pauses that it asks for are kept.",
     "sources.herbarium.identity": "How a file is recognised as the one that was taken in; "
     "`size+mtime` is for network drives.",
     "sources.herbarium.files": "Where the files of media rows lie; see `[[sources.NAME.files]]`.",
@@ -202,7 +212,7 @@ def form_text(name: str, hint: Any) -> str:
         if name.endswith(ending):
             return unit
     if get_origin(hint) is Literal:
-        return ", ".join(f"`{value}`" if value else "empty" for value in get_args(hint))
+        return ", ".join(f"`{str(value).lower()}`" if value != "" else "empty" for value in get_args(hint))
     if get_origin(hint) is tuple:
         inner = get_args(hint)[0]
         if dataclasses.is_dataclass(inner):

@@ -8,11 +8,13 @@ import re
 import shlex
 import shutil
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from conftest import ROOT
+from conftest import ROOT, jpeg, rows_of, write_archive
+from remote_world import ON_NEED, Elsewhere, elsewhere
 
 from node import config
 from node.cli.main import cli, run
@@ -43,6 +45,7 @@ CONFIGURATION = (
     ("[federation]", config.FederationSection),
     ("[images]", config.ImagesSection),
     ("[care]", config.CareSection),
+    ("[remote]", config.RemoteSection),
     ("[jobs]", config.JobsSection),
     ("[policy]", config.PolicySection),
     ("[[policy.rules]]", config.PolicyRule),
@@ -184,8 +187,14 @@ def test_the_tutorial_for_institutions_runs(
     assert (tmp_path / "hortus-again" / "node.toml").is_file()
 
 
+@pytest.fixture
+def far() -> Iterator[Elsewhere]:
+    with elsewhere() as found:
+        yield found
+
+
 def test_the_page_about_the_store_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], far: Elsewhere
 ) -> None:
     """Every command of the page, in its order: two sheets, one of which rots while its copy elsewhere does not."""
     hortus = next(item for item in collections.institutions() if item.folder == "hortus")
@@ -198,9 +207,13 @@ def test_the_page_about_the_store_runs(
         shutil.copy2(path, tmp_path / "masters" / path.with_suffix(".tif").name)
     init = ["init", "hortus", "--name", "Hortus", "--public-url", "https://images.example.org", "--licence", "CC0"]
     assert run([*init, "--source", "herbarium"]) == 0
-    with (tmp_path / "hortus" / "node.toml").open("a", encoding="utf-8") as stream:
-        stream.write('\n[volumes.masters]\nroot = "../masters"\n')
-    assert run(["ingest", "hortus", "export"]) == 0
+    toml = tmp_path / "hortus" / "node.toml"
+    toml.write_text(toml.read_text("utf-8").replace("[federation]", "[federation]\ninsecure_loopback = true"), "utf-8")
+    with toml.open("a", encoding="utf-8") as stream:
+        stream.write('\n[volumes.masters]\nroot = "../masters"\n' + ON_NEED)
+    assert run(["ingest", "hortus", "export", "--source", "herbarium"]) == 0
+    row = {**rows_of(1)[0], "image": far.hold("/1.jpg", jpeg(1))}
+    assert run(["ingest", "hortus", str(write_archive(tmp_path / "far", [row])), "--source", "web"]) == 0
     shutil.copytree(tmp_path / "export", tmp_path / "new-disk" / "herbarium")
     damaged = ""
     said: dict[str, str] = {}
@@ -224,6 +237,8 @@ def test_the_page_about_the_store_runs(
     assert "named by nobody" in said["gc"]
     assert "exhibition-2027" in said["pin list"]
     assert "own copies" in said["du"]
+    assert "1 fetched" in said["fetch"]
+    assert "remote" in said["du"]
     capsys.readouterr()
     assert run(["quarantine", "hortus"]) == 0
     assert "herbarium:" in capsys.readouterr().out, "the institution's file itself is still damaged"

@@ -1,6 +1,5 @@
 """``vasculum fetch``: fetches images that lie elsewhere, before somebody needs them."""
 
-import itertools
 import json
 import time
 from collections import Counter
@@ -59,7 +58,7 @@ def fetch(
         counts: Counter[str] = Counter()
         size = 0
         failures: list[Outcome] = []
-        urls = list(itertools.islice(remote.addresses(source, kept=check), limit))
+        urls, later = _due(remote, source, limit, check=check, again=again)
         console = Console(stderr=True)
         with Progress(
             TextColumn("fetch"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
@@ -79,9 +78,26 @@ def fetch(
                 bar.stop()
                 raise CommandFailed("stopped; what is done is done, the same command goes on from here") from None
         left = len(urls) - sum(counts.values())
+        counts["later"] += later
     _say(counts, size, left, failures, as_json=as_json)
     if counts["failed"]:
         raise CommandFailed(f"{counts['failed']} could not be fetched; they are tried again when they are needed")
+
+
+def _due(
+    remote: RemoteMedia, source: str | None, limit: int | None, *, check: bool, again: bool
+) -> tuple[list[str], int]:
+    """Addresses to ask, and how many failed not long ago and are left alone (these do not use up the limit)."""
+    urls: list[str] = []
+    later = 0
+    for url in remote.addresses(source, kept=check):
+        if not again and remote.is_left_alone(remote.bytes.find(url)):
+            later += 1
+            continue
+        urls.append(url)
+        if limit is not None and len(urls) >= limit:
+            break
+    return urls, later
 
 
 def _check_source(remote: RemoteMedia, node: NodeFolder, source: str | None) -> None:

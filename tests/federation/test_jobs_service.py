@@ -18,6 +18,7 @@ from node.services import requests as service
 from node.services.job_rules import JobNotTaken, job_id_of
 from node.services.requests import RequestError
 from node.storage import records
+from node.storage.jobs import NO_IMAGE, NOT_FETCHED
 
 R = SigningKey.from_seed(b"r" * 32)
 OTHER = SigningKey.from_seed(b"o" * 32)
@@ -459,3 +460,50 @@ async def test_results_are_signed_by_the_node(node: SmallNode) -> None:
     again = parse_envelope(envelope.to_json())
     assert open_envelope(again, payload_type=RESULT_PAGE, verifier=KeyRing.of([node.key.kid])).kids == (node.key.kid,)
     assert BARCODE.digest != MANIFEST.digest
+
+
+async def test_images_that_were_never_fetched_count_as_cannot_tell_and_are_wanted(node: SmallNode) -> None:
+    far = node.add_sheet("s3")
+    private = node.add_sheet("s4", access=AccessClass.PRIVATE)
+    with node.database.transaction() as conn:
+        for medium in (far, private):
+            conn.execute("DELETE FROM medium_version WHERE iri = ?", (medium,))
+            conn.execute(
+                "UPDATE medium SET image = NULL, size_bytes = NULL, locator = 'https://x.example/3.jpg' WHERE iri = ?",
+                (medium,),
+            )
+    wanted: list[str] = []
+    node.jobs._want = wanted.extend
+    made = await submit(node, make_spec(R, [node.origin]))
+    job_id = made.status.job_id
+    assert (made.status.images, made.status.size_bytes) == (3, 2000)
+    assert wanted == [far]
+    await node.work()
+    status = await node.jobs.status(job_id, Viewer(kid=R.kid))
+    assert status is not None
+    counts = status.steps[0].counts
+    assert (status.status, counts.yes, counts.no, counts.cannot_tell) == ("successful", 1, 1, 1)
+    assert counts.reasons == {NOT_FETCHED: 1}
+    page = await rows_of(node, job_id, Viewer(kid=R.kid))
+    (row,) = [row for row in page.rows if row.medium == far]
+    assert (row.answer, row.reason, row.image) == ("cannot tell", NOT_FETCHED, "hash://sha256/" + NO_IMAGE)
+    node.set_class("s3", AccessClass.PRIVATE)
+    page = await rows_of(node, job_id, Viewer(kid=R.kid))
+    assert far not in {row.medium for row in page.rows}, "what became private is not named any more"
+
+
+async def test_a_held_job_causes_no_fetch_until_it_is_approved(tmp_path: Path, clock: Clock) -> None:
+    node = make_node(tmp_path / "held", clock=clock)
+    far = node.add_sheet("s3")
+    with node.database.transaction() as conn:
+        conn.execute("UPDATE medium SET image = NULL, locator = 'https://x.example/3.jpg' WHERE iri = ?", (far,))
+    wanted: list[str] = []
+    node.jobs._want = wanted.extend
+    made = await submit(node, make_spec(R, [node.origin]))
+    assert made.status.approval == "waiting"
+    assert wanted == []
+    with node.database.transaction() as conn:
+        service.approve(conn, made.status.job_id, by="curator", reason="", snapshot=made.status.snapshot, now=clock())
+    await node.jobs.poll()
+    assert wanted == [far]
+    node.database.close()
