@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from cas.errors import BlobRefused
+from cas.errors import BlobChanged, BlobNotFound, BlobRefused
 from cas.ids import ContentId
 from cas.index import OWNED
 from cas.store import BlobStore
@@ -92,8 +92,12 @@ class RemoteBytes:
         ]
 
     def is_here(self, cid: ContentId) -> bool:
-        """Whether there is a good copy, of whatever kind."""
-        return bool(self._index.places(cid))
+        """Whether there is a copy of whatever kind that can be opened."""
+        try:
+            self._store.open_blob(cid).close()
+        except (BlobNotFound, BlobChanged):
+            return False
+        return True
 
     def wanted(self, now: datetime, most: int) -> list[str]:
         """Addresses that somebody waits for and that may be asked now, who came first first."""
@@ -180,13 +184,14 @@ class RemoteBytes:
                 (reason[:300], stamp(not_before), keep_wanted, url),
             )
 
-    def note_use(self, cid: ContentId, *, now: datetime) -> None:
-        """The bytes were asked for; a write at most once in an hour."""
+    def note_use(self, cid: ContentId, *, now: datetime) -> bool:
+        """The bytes were asked for; a write at most once in an hour. Says whether they are remote ones at all."""
         rows = self._index.select("SELECT used FROM remote WHERE sha = ?", cid.digest)
         if not rows or max(row["used"] for row in rows) > stamp(now - USED_AGAIN):
-            return
+            return bool(rows)
         with self._index.transaction() as conn:
             conn.execute("UPDATE remote SET used = ? WHERE sha = ?", (stamp(now), cid.digest))
+        return True
 
     def forget(self, urls: Iterable[str]) -> int:
         """Addresses that no record names any more; their copies are then like any other own copy (``cas.garbage``)."""

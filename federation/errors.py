@@ -7,6 +7,7 @@
     ├── RequestRejected       an HTTP request is not authentic: who sent it, when, or what was changed (theirs)
     │   └── ReplayDetected    the same signed request came before
     ├── TransportError        the way there: not reachable, too slow, too large, cut off
+    │   ├── AnswerTooLarge    more bytes than the limit
     │   └── FetchRefused      an address that must not be asked (private network, odd port, too many redirects)
     ├── DescriptorRefused     a node's descriptor does not belong to its origin, or breaks continuity (theirs)
     └── AnswerRefused         a node's answer to a job is not what it must be: signature, audience, range (theirs)
@@ -31,6 +32,10 @@ class ReplayDetected(RequestRejected):
 
 class TransportError(FederationError):
     """Another machine could not be asked; trying again later may help."""
+
+
+class AnswerTooLarge(TransportError):
+    """The answer has more bytes than the limit; trying again soon does not help."""
 
 
 class FetchRefused(TransportError):

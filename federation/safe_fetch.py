@@ -25,7 +25,7 @@ import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
 from yarl import URL
 
-from federation.errors import FetchRefused, TransportError
+from federation.errors import AnswerTooLarge, FetchRefused, TransportError
 
 IPAddress = ipaddress.IPv4Address | ipaddress.IPv6Address
 Resolve = Callable[[str, int], Awaitable[list[str]]]
@@ -338,12 +338,12 @@ class SafeFetcher:
                 raise FetchRefused("the answer is compressed although that was not asked for")
             length = response.headers.get("Content-Length", "")
             if length.isdigit() and int(length) > self._limits.max_bytes:
-                raise TransportError(f"the answer is larger than {self._limits.max_bytes} bytes")
+                raise AnswerTooLarge(f"the answer is larger than {self._limits.max_bytes} bytes")
             received = 0
             async for chunk in response.content.iter_chunked(_CHUNK_BYTES):
                 received += len(chunk)
                 if received > self._limits.max_bytes:
-                    raise TransportError(f"the answer is larger than {self._limits.max_bytes} bytes")
+                    raise AnswerTooLarge(f"the answer is larger than {self._limits.max_bytes} bytes")
                 sink(chunk)
         return Fetched(
             url=str(target.url),

@@ -21,7 +21,7 @@ from aiohttp import web
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from cas.errors import BlobNotFound
+from cas.errors import BlobChanged, BlobNotFound
 from cas.ids import ContentId
 from federation.http_transport import HttpTransport
 from linkeddata.pipeline import WorkUnit
@@ -165,7 +165,7 @@ def _build_jobs(
         cid = ContentId.from_hex(image)
         try:
             blob = folder.blobs.open_blob(cid)
-        except BlobNotFound:
+        except (BlobNotFound, BlobChanged):
             if not remote.bring_back(cid):
                 raise
             blob = folder.blobs.open_blob(cid)

@@ -20,6 +20,7 @@ from linkeddata.json_strict import parse_json
 from node.config import Settings
 from node.services.job_rules import OfferedPipeline, policy_from
 from node.storage.db import Database
+from node.storage.search import HAS_IMAGE
 
 LIFETIME: Final = timedelta(days=7)
 """A week: long enough for a registry that is down, short enough that a node that is gone disappears."""
@@ -92,7 +93,7 @@ def holdings(conn: sqlite3.Connection, *, now: datetime) -> Holdings:
     """Public numbers: private specimens and media are not in them."""
     specimens = conn.execute("SELECT count(*) FROM specimen_facet WHERE access < 2").fetchone()[0]
     media = conn.execute(
-        "SELECT count(*) FROM medium WHERE access < 2 AND state = 'active' AND image IS NOT NULL"
+        f"SELECT count(*) FROM medium m WHERE access < 2 AND state = 'active' AND {HAS_IMAGE}"  # noqa: S608 - a constant
     ).fetchone()[0]
     rows = conn.execute(
         """SELECT kingdom, count(*) FROM specimen_facet WHERE access < 2 AND kingdom IS NOT NULL

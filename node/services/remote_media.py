@@ -32,7 +32,7 @@ from cas.errors import BlobWithdrawn
 from cas.ids import ContentId
 from cas.remote import NoRoom, RemoteBytes, RemoteRow, parse_stamp
 from cas.store import BlobStore
-from federation.errors import FetchRefused, TransportError
+from federation.errors import AnswerTooLarge, FetchRefused, TransportError
 from federation.safe_fetch import Fetched, FetchLimits, SafeFetcher
 from node.config import Settings
 from node.services.intake_bytes import WITHDRAWN_PROBLEM, MediumBytes
@@ -44,6 +44,10 @@ from runners.errors import ImageRefused
 
 LONGEST_WAIT: Final = timedelta(seconds=60)
 """A host that wants to be left alone for longer is left to another time."""
+SILENT_PAUSE: Final = timedelta(minutes=5)
+"""How long a host that does not answer is left alone."""
+MOST_FAILURES: Final = 5
+"""After so many (85 minutes) nobody waits for an address any more: a dead host must not fill the line for ever."""
 _LOCKS: Final = 64
 _MIB: Final = 1 << 20
 _GIB: Final = 1 << 30
@@ -268,7 +272,12 @@ class RemoteMedia:
         if isinstance(outcome, Failure):
             pause = max(pause, outcome.host_pause)
             until = next_attempt(outcome, failures=failures + 1, now=now)
-            self.bytes.failed(url, reason=outcome.reason, not_before=until, keep_wanted=not outcome.is_final)
+            self.bytes.failed(
+                url,
+                reason=outcome.reason,
+                not_before=until,
+                keep_wanted=not outcome.is_final and failures + 1 < MOST_FAILURES,
+            )
             outcome = Outcome(url=url, kind="failed", reason=outcome.reason, until=until)
         self.bytes.leave_host(host_of(url), until=now + pause, now=now)
         return outcome
@@ -278,10 +287,11 @@ class RemoteMedia:
             answer = self._download(
                 url, file.write, etag=kept.etag if kept else "", modified=kept.modified if kept else ""
             )
-        except FetchRefused as error:
+        except (FetchRefused, AnswerTooLarge) as error:
             return Failure(reason=str(error), is_final=True)
         except TransportError as error:
-            return Failure(reason=str(error), is_final=False)
+            is_silent = file.tell() == 0  # its other addresses would fare no better, each after the whole time limit
+            return Failure(reason=str(error), is_final=False, host_pause=SILENT_PAUSE if is_silent else timedelta(0))
         verdict = judge_status(
             answer.status, retry_after=answer.headers.get("retry-after", ""), asked_whether_changed=kept is not None,
             now=self._clock(),

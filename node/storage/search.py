@@ -106,9 +106,9 @@ class SelectedMedium:
     sensitive: bool
 
 
-_HAS_IMAGE: Final = """(m.image IS NOT NULL OR (m.problem IS NULL
+HAS_IMAGE: Final = """(m.image IS NOT NULL OR (m.problem IS NULL
   AND (m.locator LIKE 'http://%' OR m.locator LIKE 'https://%')))"""
-"""There are bytes, here or at an address."""
+"""Of a medium ``m``: there are bytes, here or at an address."""
 
 
 def search(
@@ -153,7 +153,7 @@ def select_media(
             FROM specimen_facet f
             JOIN medium_specimen ms ON ms.specimen = f.iri
             JOIN medium m ON m.iri = ms.medium
-            WHERE {where} AND m.state = 'active' AND {_HAS_IMAGE}
+            WHERE {where} AND m.state = 'active' AND {HAS_IMAGE}
             ORDER BY f.iri, ms.ordinal, ms.medium""",  # noqa: S608 - columns from a fixed table
         params,
     )
@@ -186,7 +186,7 @@ def index_specimen(conn: sqlite3.Connection, iri: str) -> None:
     values = {name: _first(body, curie) for name, curie in _SOURCES.items()}
     has_image = conn.execute(
         f"""SELECT 1 FROM medium_specimen s JOIN medium m ON m.iri = s.medium
-           WHERE s.specimen = ? AND m.state = 'active' AND {_HAS_IMAGE} LIMIT 1""",  # noqa: S608 - a constant
+           WHERE s.specimen = ? AND m.state = 'active' AND {HAS_IMAGE} LIMIT 1""",  # noqa: S608 - a constant
         (iri,),
     ).fetchone()
     columns = ["iri", "access", "year", "has_image", *(COLUMNS[name] for name in values)]

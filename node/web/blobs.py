@@ -129,6 +129,9 @@ async def _find_in_thread(wanted: _Wanted) -> _Found:
     except BlobNotFound as error:
         raise await not_here(wanted.request, cid, wanted.viewer) from error
     except BlobChanged as error:
+        problem = await need_of_bytes(wanted.request, cid, wanted.viewer)
+        if problem is not None:
+            raise problem from error
         log.warning("%s: %s", cid, error)
         detail = "The file behind this id was changed or is gone; it is never served under the old id."
         raise Problem(404, "changed", "These bytes are not here any more", detail) from error
@@ -161,7 +164,7 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
         raise
     except BlobNotFound as error:
         raise _NotKept(cid) from error
-    request.app[REMOTE].bytes.note_use(cid, now=request.app[CLOCK]())
+    is_remote = request.app[REMOTE].bytes.note_use(cid, now=request.app[CLOCK]())
     try:
         answer = decide_bytes(request.headers, size=blob.size, etag=_etag(cid), method=request.method)
         body = None
@@ -174,7 +177,10 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
             media_type=media_type,
             is_public=decide(ANONYMOUS, Door.ORIGINAL, facts, anonymous_max_px=limit).allowed,
             body=body,
-            is_local=body is not None and blob.pread_at_once(answer.offset, min(1, answer.length)) is not None,
+            # The use of remote bytes must be seen, so they are not answered from memory.
+            is_local=not is_remote
+            and body is not None
+            and blob.pread_at_once(answer.offset, min(1, answer.length)) is not None,
         )
     except BaseException:
         blob.close()

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from cas.errors import BlobNotFound, BlobWithdrawn, CasError, ContentIdError
+from cas.errors import BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError
 from cas.ids import ContentId
 from node.access import Door, Viewer, Visibility, decide
 from node.config import Settings
@@ -144,7 +144,7 @@ async def preview(request: web.Request) -> web.StreamResponse:
         data = await request.app[PREVIEWS].get(ContentId.from_hex(image), longest_px)
     except BlobWithdrawn as error:
         raise await not_here(request, ContentId.from_hex(image), viewer) from error
-    except BlobNotFound as error:
+    except (BlobNotFound, BlobChanged) as error:
         problem = await need_of_medium(request, iri, viewer)
         raise problem or Problem(404, "no-preview", "There is no preview", str(error)) from error
     except (CasError, PreviewFailed, ContentIdError) as error:

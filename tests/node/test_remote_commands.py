@@ -62,6 +62,22 @@ def test_fetch_says_what_it_did_and_goes_on_where_it_stopped(filled: NodeFolder,
     assert (code, "2 times" in text) == (0, True)
 
 
+def test_ctrl_c_is_said_in_one_line_and_nothing_is_left(
+    filled: NodeFolder, server: Elsewhere, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("node.services.remote_media.safe_download", lambda _: interrupted)
+        code, text = say("fetch", filled.settings.folder)
+    assert (code, text.count("\n")) == (1, 1)
+    assert "goes on from here" in text
+    assert say("fsck", filled.settings.folder)[0] == 0
+    assert say("fetch", filled.settings.folder)[0] == 1
+    assert len(server.asked) == 4
+
+
 def test_fetch_json_is_one_object_per_address_and_one_with_the_counts(filled: NodeFolder, say: Say) -> None:
     code, text = say("fetch", filled.settings.folder, "--json")
     *rows, counts = [json.loads(line) for line in text.splitlines() if line.startswith("{")]

@@ -156,7 +156,7 @@ def test_other_bytes_at_the_source_are_another_image(
 
 
 BAD = {
-    "too large": ({"body": jpeg(1) + b"\0" * (1 << 20)}, "larger than 1048576 bytes", timedelta(minutes=1)),
+    "too large": ({"body": jpeg(1) + b"\0" * (1 << 20)}, "larger than 1048576 bytes", timedelta(days=1)),
     "truncated": ({"body": jpeg(1), "truncated": True}, "", timedelta(minutes=1)),
     "no image": ({"body": b"<html>" * 100}, "no image", timedelta(days=1)),
     "another type": ({"body": jpeg(1), "headers": {"Content-Type": "text/html"}}, "type text/html", timedelta(days=1)),
@@ -225,6 +225,42 @@ def test_retry_after_counts_for_the_whole_host(node: NodeFolder, server: Elsewhe
     assert clock.waits == [], "half an hour is not waited for"
     clock.later(seconds=1800)
     assert [item.kind for item in media.work([second])] == ["fetched"]
+
+
+def test_a_host_that_does_not_answer_is_left_alone_and_does_not_fill_the_line_for_ever(
+    node: NodeFolder, tmp_path: Path
+) -> None:
+    with elsewhere() as dead:
+        urls = [dead.url("/1.jpg"), dead.url("/2.jpg")]
+    ingest_urls(node, tmp_path / "a", urls)
+    clock = Clock()
+    media = media_of(node, clock)
+    assert media.bytes.want(urls[0], now=clock.now, most=10)
+    outcomes = list(media.work(urls))
+    assert [item.kind for item in outcomes] == ["failed", "later"]
+    assert outcomes[1].until == NOW + timedelta(minutes=5)
+    assert clock.waits == []
+    for _ in range(3):
+        clock.later(days=1)
+        assert [item.kind for item in media.work_off_line(is_over=lambda: False)] == ["failed"]
+        assert media.bytes.usage().waiting == 1
+    clock.later(days=1)
+    assert [item.kind for item in media.work_off_line(is_over=lambda: False)] == ["failed"]
+    assert media.bytes.usage().waiting == 0
+
+
+def test_a_copy_whose_file_is_lost_is_fetched_again(node: NodeFolder, server: Elsewhere, tmp_path: Path) -> None:
+    """As after a restore of a backup, which holds no images."""
+    image = jpeg(1)
+    url = server.hold("/1.jpg", image)
+    ingest_urls(node, tmp_path / "a", [url])
+    media = media_of(node, Clock())
+    list(media.work([url]))
+    node.blobs.tree.path(ContentId.of(image)).unlink()
+    assert list(media.addresses()) == [url]
+    assert media.bring_back(ContentId.of(image))
+    assert node.blobs.verify(ContentId.of(image))
+    assert clean(node) == []
 
 
 def test_a_pause_comes_between_two_requests_to_a_host(make_node: Make, server: Elsewhere, tmp_path: Path) -> None:
@@ -442,6 +478,27 @@ def test_killed_anywhere_nothing_is_torn_and_the_next_fetch_goes_on(
     assert [row["version"] for row in medium_rows(node)] == [2, 2]
     node.blobs.sweep_staging()
     assert clean(node) == []
+
+
+SABOTAGED = CHILD.replace(
+    "if sys.argv[2]",
+    """
+    import os, signal
+    def file_first(shas):
+        for sha in shas:
+            os.unlink(node.blobs.tree.root / sha.hex()[:2] / sha.hex()[2:4] / sha.hex())
+        os.kill(os.getpid(), signal.SIGKILL)
+    media.bytes._drop = file_first
+    if sys.argv[2]""",
+)
+
+
+def test_twin_a_file_that_goes_before_its_row_is_noticed(node: NodeFolder, server: Elsewhere, tmp_path: Path) -> None:
+    url = server.hold("/1.jpg", jpeg(1))
+    ingest_urls(node, tmp_path / "a", [url])
+    list(media_of(node, Clock()).work([url]))
+    finish(start(SABOTAGED, str(node.settings.folder), "drop"))
+    assert "bytes-missing" in clean(node)[0]
 
 
 @pytest.mark.parametrize("kill_at", [3, 6, 9])
