@@ -22,7 +22,7 @@ from typing import Final
 
 from aiohttp import web
 
-from cas.errors import BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError, StoreFailed
+from cas.errors import BlobChanged, BlobNotFound, CasError, ContentIdError, StoreFailed
 from cas.ids import ContentId, parse_content_id
 from cas.reader import BlobReader
 from cas.store import BlobStore
@@ -160,9 +160,9 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
         media_type = _format(conn, cid)
     try:
         blob = store.open_blob(cid)
-    except BlobWithdrawn:
-        raise
     except BlobNotFound as error:
+        if type(error) is not BlobNotFound:  # withdrawn, and whatever else has a reason of its own
+            raise
         raise _NotKept(cid) from error
     is_remote = request.app[REMOTE].bytes.note_use(cid, now=request.app[CLOCK]())
     try:

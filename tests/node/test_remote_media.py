@@ -19,6 +19,8 @@ from cas.pins import add_pin
 from cas.remote import NoRoom, RemoteBytes
 from node.folder import NodeFolder
 from node.services.check import check_records, check_remote
+from node.services.ingest import Ingest
+from node.services.intake_source import open_intake
 from node.services.withdraw import plan_withdrawal, withdraw
 from node.storage import records
 
@@ -223,6 +225,7 @@ def test_retry_after_counts_for_the_whole_host(node: NodeFolder, server: Elsewhe
     assert outcomes[0].until == outcomes[1].until == NOW + timedelta(seconds=1800)
     assert server.paths() == ["/1.jpg"]
     assert clock.waits == [], "half an hour is not waited for"
+    assert media_of(node, clock).fetch(second).kind == "later", "whoever else asks knows it, too"
     clock.later(seconds=1800)
     assert [item.kind for item in media.work([second])] == ["fetched"]
 
@@ -441,6 +444,28 @@ def test_a_withdrawn_image_is_forgotten_with_its_address_and_never_fetched_again
     assert "ac:accessURI" not in body_of(node, row["iri"])
     assert [item.kind for item in media.work([url, other])] == ["barred", "barred"]
     assert len(server.asked) == asked + 1
+
+
+def test_what_was_fetched_for_good_and_withdrawn_is_not_fetched_by_the_next_ingest(
+    make_node: Make, server: Elsewhere, tmp_path: Path
+) -> None:
+    node, url = make_node(), server.hold("/1.jpg", jpeg(1))
+    rows = [{**rows_of(1)[0], "image": url}]
+    path = write_archive(tmp_path / "a", rows)
+    asked: list[str] = []
+
+    def fetch(address: str) -> bytes:
+        asked.append(address)
+        return jpeg(1)
+
+    def again() -> None:
+        with open_intake(path, "collection") as intake:
+            Ingest(node.settings, node.database, node.blobs, intake, clock=lambda: NOW, fetch=fetch).run()
+
+    again()
+    withdraw(node, plan_withdrawal(node, ContentId.of(jpeg(1))), reason="asked for", now=NOW, new_key=bytes(32))
+    again()
+    assert asked == [url]
 
 
 # ---------------------------------------------------------------------- kills
