@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from conftest import NOW, jpeg
+from conftest import NOW, ingest, jpeg, rows_of, write_archive
 from remote_world import ON_NEED, Clock, Elsewhere, elsewhere, ingest_urls, media_of, medium_rows
 
 from cas.errors import BlobNotFound
@@ -20,6 +20,7 @@ from node.folder import NodeFolder
 from node.services.remote_needs import MOST_WANTED_ANONYMOUS, RemoteNeeds
 from node.storage.jobs import NO_IMAGE, NOT_FETCHED
 from node.storage.search import select_media
+from node.web.blobs import WARM
 from node.web.keys import ENGINE, REMOTE
 from node.web.session import make_token
 from runners.catalogue import Catalogue
@@ -113,6 +114,25 @@ async def test_first_need_is_answered_by_come_again_and_then_by_the_image(
         await fetched(client, node)
         assert await (await client.get(cas)).read() == image
     assert server.paths() == ["/1.jpg", "/1.jpg"]
+
+
+async def test_remote_bytes_are_not_answered_from_memory_so_that_their_use_is_seen(
+    make_node: Make, server: Elsewhere, tmp_path: Path
+) -> None:
+    node = make_node(settings=ON_NEED)
+    far, here = jpeg(1), jpeg(2)
+    url = server.hold("/1.jpg", far)
+    ingest_urls(node, tmp_path / "a", [url])
+    ingest(node, write_archive(tmp_path / "b", rows_of(1, start=5), images=lambda _: here))
+    await asyncio.to_thread(list, media_of(node, Clock()).work([url]))
+    async with serving(node) as client:
+        warm = client.server.app[WARM]  # type: ignore[attr-defined]
+        for image in (far, here):
+            assert await (await client.get(f"/cas/sha256/{ContentId.of(image).hex}")).read() == image
+        assert warm.find(ContentId.of(here).hex) is not None
+        assert warm.find(ContentId.of(far).hex) is None
+        later = NOW + timedelta(hours=3)
+        assert client.server.app[REMOTE].bytes.note_use(ContentId.of(far), now=later)  # type: ignore[attr-defined]
 
 
 async def test_an_id_whose_bytes_the_source_replaced_is_gone_with_the_reason(

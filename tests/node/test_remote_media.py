@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import signal
 import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -485,15 +486,16 @@ with open_folder(Path(sys.argv[1])) as node:
 """
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", [*range(3), *(pytest.param(seed, marks=pytest.mark.fault) for seed in range(3, 40))])
 def test_killed_anywhere_nothing_is_torn_and_the_next_fetch_goes_on(
     node: NodeFolder, server: Elsewhere, tmp_path: Path, seed: int
 ) -> None:
     images = [jpeg(number) for number in range(2)]
     urls = [server.hold(f"/{number}.jpg", image) for number, image in enumerate(images)]
     ingest_urls(node, tmp_path / "a", urls)
-    kill_at = random.Random(seed).randrange(1, 60)
-    acks, _ = finish(start(CHILD, str(node.settings.folder), "fetch", kill_at=kill_at))
+    kill_at = random.Random(seed).randrange(1, 41)
+    acks, code = finish(start(CHILD, str(node.settings.folder), "fetch", kill_at=kill_at))
+    assert code == -signal.SIGKILL, "it was killed for real"
     for line in acks:
         assert node.blobs.verify(ContentId.from_hex(line.split()[-1])), "what was said to be here is here"
     assert [item for item in clean(node) if "leftover" not in item and "file-without-row" not in item] == []
@@ -534,7 +536,8 @@ def test_killed_while_room_is_made_leaves_no_row_without_its_file(
     ingest_urls(node, tmp_path / "a", urls)
     media = media_of(node, Clock())
     list(media.work(urls))
-    finish(start(CHILD, str(node.settings.folder), "drop", kill_at=kill_at))
+    _, code = finish(start(CHILD, str(node.settings.folder), "drop", kill_at=kill_at))
+    assert code == -signal.SIGKILL, "it was killed for real"
     assert [item for item in clean(node) if "file-without-row" not in item] == []
     media.bytes.make_room(1 << 40, 0, is_needed=lambda _: False)
     assert clean(node) == [], "what the kill left is gone"
