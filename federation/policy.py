@@ -61,10 +61,10 @@ class Rule:
                 f"at granularity {self.granularity} or coarser" if covers else f"finer than {self.granularity}"
             )
         if covers:
-            parts.append("publishing results or not" if self.publish else "without publishing results")
-        elif self.publish:
-            parts.append("that publish results")
-        return " ".join(parts) + (f" ({self.reason})" if self.reason else "")
+            ending = "; results are published if asked" if self.publish else "; results are not published"
+        else:
+            ending = " that ask for published results" if self.publish else ""
+        return " ".join(parts) + ending + (f" ({self.reason})" if self.reason else "")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -313,7 +313,7 @@ async def start_page(request: web.Request) -> web.Response:
     registry = request.app[REGISTRY]
     now = registry.now()
     lines = [_line(entry, now) for entry in await registry.entries()]
-    body = _PAGE.format(name=html.escape(registry.name), count=len(lines), lines="\n".join(lines))
+    body = _PAGE.format(name=html.escape(registry.name), count=len(lines), lines="\n".join(lines) or _NOBODY)
     headers = {"Content-Security-Policy": _CSP, "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
     return web.Response(text=body, content_type="text/html", headers=headers)
 
@@ -339,7 +339,7 @@ def _line(entry: Entry, now: datetime) -> str:
     origin, name = html.escape(entry.origin, quote=True), html.escape(descriptor.name)
     return (
         f'<tr><td><a href="{origin}/" rel="noreferrer">{name}</a><br><small>{origin}</small></td>'
-        f"<td>{descriptor.holdings.specimens:,}</td><td>{descriptor.holdings.media:,}</td>"
+        f'<td class="n">{descriptor.holdings.specimens:,}</td><td class="n">{descriptor.holdings.media:,}</td>'
         f"<td>{html.escape(pipelines)}</td><td>{html.escape(descriptor.policy.preset)}</td>"
         f'<td><span class="{state}">{state}</span><br><small>{format_time(entry.last_success)}</small></td></tr>'
     )
@@ -351,28 +351,42 @@ def _problem(status: int, kind: str, title: str, detail: str, headers: dict[str,
 
 
 _PAGE: Final = """<!doctype html>
-<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
-<title>{name}</title><link rel="stylesheet" href="/style.css"></head><body>
+<html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{name}</title><link rel="stylesheet" href="/style.css"></head><body><main>
 <h1>{name}</h1>
-<p>An index of {count} nodes: natural-history collections that take processing jobs and publish records.
+<p>An index of natural-history collections that publish records and take processing jobs: {count} listed.
 This registry holds no images and no results. What a node says here is signed by the node; check it there.</p>
-<table><thead><tr><th>Node</th><th>Specimens</th><th>Images</th><th>Computes</th><th>Policy</th><th>Seen</th></tr></thead>
+<div class="scroll"><table>
+<thead><tr><th>Node</th><th class="n">Specimens</th><th class="n">Images</th><th>Computes</th>
+<th>Policy</th><th>Seen</th></tr></thead>
 <tbody>
 {lines}
-</tbody></table>
+</tbody></table></div>
 <p>For programs: <a href="/nodes">the signed list</a>. For researchers:
 <code>vasculum nodes --registry ADDRESS</code>.</p>
-</body></html>
+</main></body></html>
 """
+_NOBODY: Final = '<tr><td colspan="6">No node has announced itself yet: <code>[federation] registries</code> in its \
+<code>node.toml</code> names this address.</td></tr>'
 _STYLE: Final = """
-:root { color-scheme: light dark; --line: #8884; --good: #2a7a3f; --poor: #a86400; --bad: #a8321f; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-weight: 600; letter-spacing: -.01em; }
-table { border-collapse: collapse; width: 100%; }
+:root { --paper: #fbf9f4; --ink: #25291f; --soft: #5d6355; --line: #dcd8cb; --green: #2f5d3a; --amber: #8a5a00;
+  --red: #8f2a1d; color-scheme: light dark; }
+@media (prefers-color-scheme: dark) { :root { --paper: #171a16; --ink: #e9e8df; --soft: #a9af9f; --line: #363c32;
+  --green: #9ccb95; --amber: #f0c36c; --red: #f19c8e; } }
+html { font: 17px/1.55 Georgia, "Iowan Old Style", "Palatino Linotype", serif; background: var(--paper);
+  color: var(--ink); }
+body { margin: 0; }
+main { max-width: 64rem; margin: 0 auto; padding: 1.6rem 1.25rem 3rem; }
+h1 { font-size: 1.9rem; line-height: 1.2; font-weight: 600; }
+p { max-width: 44rem; }
+a { color: var(--green); text-underline-offset: .15em; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .95rem; }
 th, td { text-align: left; padding: .5rem .75rem; border-bottom: 1px solid var(--line); vertical-align: top; }
-th { font-size: .85rem; text-transform: uppercase; letter-spacing: .04em; opacity: .7; }
-small { opacity: .65; }
-.fresh { color: var(--good); } .stale { color: var(--poor); } .lost { color: var(--bad); }
+th { color: var(--soft); font-weight: 500; }
+.n { text-align: right; font-variant-numeric: tabular-nums; }
+small { color: var(--soft); white-space: nowrap; }
+.fresh { color: var(--green); } .stale { color: var(--amber); } .lost { color: var(--red); }
 """
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from node.cli.errors import CommandFailed, UserError
 from node.demo.run import Demo, DemoFailed, DemoResult, running_demo
@@ -82,11 +83,13 @@ def _show(course: Demo, result: DemoResult) -> None:
     table = Table(title=f"Answer to {question}", title_justify="left")
     for name in ("node", "specimen", "image", "matched text", "score"):
         table.add_column(name, overflow="fold")
+    called = course.names
     for match in result.matches:
+        specimen = Text(match["specimen"].rsplit("/", 1)[1], style=f"link {match['specimen']}")
+        image = match["image"].removeprefix("hash://sha256/")[:12] + ".."
         table.add_row(
-            match["node"].removeprefix("http://"), match["specimen"].rsplit("/", 1)[1],
-            match["image"].removeprefix("hash://sha256/")[:12] + "..", match["text"][:70], match["score"],
-        )  # fmt: skip
+            Text(called.get(match["node"], match["node"])), specimen, image, Text(match["text"][:70]), match["score"]
+        )
     console.print(table)
     judged = result.score
     console.print(

@@ -3,6 +3,7 @@
 import asyncio
 import itertools
 import json
+import shlex
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from federation.safe_fetch import FetchLimits, SafeFetcher
 from linkeddata.dwca_meta import DwcaError
 from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError, Settings
-from node.folder import FolderBusy, NodeFolder, ingest_lock, open_folder
+from node.folder import FolderBusy, ingest_lock, open_folder
 from node.services.ingest import Fetch, Ingest, IngestReport, Matched, PlanHeld, measure_hash_rate
 from node.services.intake_source import Intake, open_intake
 from node.storage.db import DatabaseError
@@ -68,10 +69,10 @@ def ingest(
                     node.settings, node.database, node.blobs, intake, clock=lambda: datetime.now(UTC), fetch=fetch
                 )
                 if dry_run:
-                    _say_dry_run(node_dir, work, intake, as_json=as_json)
+                    _say_dry_run(work, intake, as_json=as_json)
                 else:
                     with ingest_lock(node.settings.folder):
-                        _run(node, work, intake, accept_plan, prune=prune, as_json=as_json)
+                        _run(node_dir, work, intake, accept_plan, prune=prune, as_json=as_json)
     except FolderBusy as error:
         raise CommandFailed(str(error)) from error
     except (ConfigError, DatabaseError, DwcaError) as error:
@@ -117,9 +118,7 @@ def _fetcher(settings: Settings) -> Fetch:
     return fetch
 
 
-def _run(
-    node: NodeFolder, work: Ingest, intake: Intake, accept_plan: str | None, *, prune: bool, as_json: bool
-) -> None:
+def _run(node_dir: Path, work: Ingest, intake: Intake, accept_plan: str | None, *, prune: bool, as_json: bool) -> None:
     console = Console(stderr=True)
     with Progress(
         TextColumn("ingest"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), console=console,
@@ -138,10 +137,10 @@ def _run(
     if as_json:
         click.echo(json.dumps({"source": report.source, "plan": report.plan.id, **report.counts()}))
         return
-    _say(node, intake, report)
+    _say(node_dir, intake, report)
 
 
-def _say(node: NodeFolder, intake: Intake, report: IngestReport) -> None:
+def _say(node_dir: Path, intake: Intake, report: IngestReport) -> None:
     if report.is_unchanged:
         click.echo(f"{intake.source}: no change ({report.unchanged} records, {report.media} images as they were)")
     else:
@@ -164,10 +163,10 @@ def _say(node: NodeFolder, intake: Intake, report: IngestReport) -> None:
         if count:
             click.echo(f"  {count} {text}")
     if report.findings:
-        click.echo(f"  {report.findings} finding(s): vasculum findings {node.settings.folder.name}")
+        click.echo(f"  {report.findings} finding(s): vasculum findings {shlex.quote(str(node_dir))}")
 
 
-def _say_dry_run(node_dir: Path, work: Ingest, intake: Intake, *, as_json: bool) -> None:
+def _say_dry_run(work: Ingest, intake: Intake, *, as_json: bool) -> None:
     plan, files = work.plan(), work.match_files()
     hours = _hours(intake, files)
     if as_json:
@@ -203,7 +202,8 @@ def _say_dry_run(node_dir: Path, work: Ingest, intake: Intake, *, as_json: bool)
         click.echo(f"  finding      {note.code}: {note.message}")
     if plan.brake_reason:
         click.echo(
-            f"  HELD         {plan.brake_reason}; to go ahead: vasculum ingest {node_dir} .. --accept-plan {plan.id}"
+            f"  HELD         {plan.brake_reason}; to go ahead, the same command with --accept-plan {plan.id} "
+            "instead of --dry-run"
         )
 
 

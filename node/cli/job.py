@@ -3,6 +3,7 @@
 import asyncio
 import json
 import random
+import shlex
 import sys
 import uuid
 from collections.abc import Sequence
@@ -400,6 +401,11 @@ def find_handle(text: str | None) -> Path:
     return fitting[-1]
 
 
+def _spelled(path: Path) -> str:
+    """A handle as `find_handle` finds it again: its name where handles are kept, else its whole path."""
+    return path.stem if path.parent == state_folder() / "jobs" else shlex.quote(str(path.absolute()))
+
+
 def _load(path: Path) -> Handle:
     try:
         return load_handle(path)
@@ -454,7 +460,9 @@ def _follow(
             asyncio.run(run(bars))
     except KeyboardInterrupt:
         _save(found, path)
-        click.echo(f"the job goes on at the nodes; take it up again with: vasculum job watch {path.stem}", err=True)
+        click.echo(
+            f"the job goes on at the nodes; take it up again with: vasculum job watch {_spelled(path)}", err=True
+        )
         raise
 
 
@@ -467,9 +475,9 @@ def _report(found: Handle, path: Path, *, as_json: bool) -> None:
         return
     job_output.print_summary(Console(), answer)
     if answer.working or answer.held:
-        click.echo(f"follow it with: vasculum job watch {path.stem}", err=True)
+        click.echo(f"follow it with: vasculum job watch {_spelled(path)}", err=True)
     if answer.rows:
-        click.echo(f"rows: vasculum job results {path.stem}", err=True)
+        click.echo(f"rows: vasculum job results {_spelled(path)}", err=True)
 
 
 class _Bars:
@@ -503,5 +511,5 @@ class _Bars:
             said: str = "held" if course.is_held else course.phase
             if now.answers:
                 first = now.answers[0]
-                said = f"yes {first.yes} no {first.no} ? {first.cannot_tell}  {said}"
+                said = f"{first.yes} yes, {first.no} no, {first.cannot_tell} cannot tell  {said}"
             self._progress.update(self._tasks[origin], total=max(now.total, 1), completed=now.done, said=said)

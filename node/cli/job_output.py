@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from rich.console import Console
@@ -115,11 +116,12 @@ def print_summary(console: Console, answer: MergedAnswer) -> None:
     table = Table(show_header=True, box=None)
     for name in ("node", "step", "yes", "no", "cannot tell", "pending", "of"):
         table.add_column(name, justify="left" if name in ("node", "step") else "right")
+    names = _names(answer)
     for origin, counts in answer.counts.items():
-        for item in counts:
-            table.add_row(Text(origin), Text(item.step), *_numbers(item))
-    for item in answer.totals:
-        table.add_row("all nodes", Text(item.step), *_numbers(item), style="bold")
+        for place, item in enumerate(counts):
+            table.add_row(Text(names.get(origin, origin) if place == 0 else ""), Text(item.step), *_numbers(item))
+    for place, item in enumerate(answer.totals):
+        table.add_row("all nodes" if place == 0 else "", Text(item.step), *_numbers(item), style="bold")
     console.print(table)
     for item in answer.totals:
         for reason, number in sorted(item.reasons.items(), key=lambda pair: -pair[1])[:8]:
@@ -149,6 +151,15 @@ def print_summary(console: Console, answer: MergedAnswer) -> None:
             "they are listed only with --with-failing",
             markup=False,
         )  # fmt: skip
+
+
+def _names(answer: MergedAnswer) -> dict[str, str]:
+    """Origin -> the name that a node gives itself; names that several use get their origin beside them."""
+    notes = [
+        *answer.answered, *answer.working, *answer.held, *answer.refused, *answer.failed, *answer.cancelled,
+    ]  # fmt: skip
+    used = Counter(note.name for note in notes)
+    return {note.origin: note.name if used[note.name] == 1 else f"{note.name} {note.origin}" for note in notes}
 
 
 def _numbers(item: StepCounts) -> tuple[str, ...]:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 
 from federation.client import ClientPorts, FederatedJob, count_media
 from federation.dispatch import NodeCourse
@@ -49,20 +51,28 @@ class Plan:
     outputs: tuple[str, ...]
 
     def show(self, console: Console) -> None:
-        """What each node allows, runs and would look at."""
-        for origin, item in self.asked.items():
-            descriptor = item.found.descriptor
-            cost = "unknown" if item.specimens is None else f"{item.specimens:,}"
-            console.print(f"{descriptor.name}  {origin}", style="bold", markup=False, highlight=False)
-            console.print(f"  would look at {cost} specimens", markup=False, highlight=False)
-            for offer in descriptor.pipelines:
-                if offer.output in self.outputs:
-                    console.print(
-                        f"  {offer.name} {offer.version}, conformance {offer.conformance}, {offer.digest[:19]}..",
-                        markup=False, highlight=False,
-                    )  # fmt: skip
-            for rule in descriptor.policy.rules:
-                console.print(f"  policy: {rule}", markup=False, highlight=False)
+        """What each node would look at, runs and allows; what several have in common stands once."""
+        groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[Asked]] = {}
+        for item in self.asked.values():
+            offers = tuple(
+                f"{offer.name} {offer.version}, conformance {offer.conformance}, {offer.digest[:19]}.."
+                for offer in item.found.descriptor.pipelines
+                if offer.output in self.outputs
+            )
+            groups.setdefault((offers, item.found.descriptor.policy.rules), []).append(item)
+        for (offers, rules), items in groups.items():
+            for item in items:
+                number = "an unknown number of" if item.specimens is None else f"{item.specimens:,}"
+                console.print(
+                    f"{item.found.descriptor.name}  {item.found.origin}  would look at {number} "
+                    f"specimen{'' if item.specimens == 1 else 's'}",
+                    style="bold", markup=False, highlight=False, soft_wrap=True,
+                )  # fmt: skip
+            table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))
+            for label, lines in (("computes", offers), ("policy", rules)):
+                for number_of_line, line in enumerate(lines):
+                    table.add_row(label if number_of_line == 0 else "", Text(line))
+            console.print(table, highlight=False)
         for skipped in self.not_asked:
             console.print(
                 f"not asked: {skipped.name} {skipped.origin}: {skipped.rule} (summary {skipped.summary_age_s} s old)",

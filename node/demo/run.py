@@ -101,6 +101,11 @@ class Demo:
         self._registry = ""
         self.truth: Truth | None = None
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Origin -> name of each node."""
+        return {node.origin: node.name for node in self._nodes}
+
     async def run(self) -> DemoResult:
         """Everything up to the counted answer; the nodes keep running until ``close``."""
         started = time.monotonic()
@@ -183,14 +188,15 @@ class Demo:
         origin = f"http://127.0.0.1:{await self._relay.open(folder_name, port)}"
         await self._command(
             "init", str(folder), "--name", title, "--public-url", origin, "--port", str(port), "--licence", "",
-            "--policy", "reading", "--source", folder_name, "--registry", self._registry, "--insecure-loopback",
+            "--contact", f"collections@{folder_name}.example", "--policy", "reading", "--source", folder_name,
+            "--registry", self._registry, "--insecure-loopback",
         )  # fmt: skip
         with (folder / "node.toml").open("a", encoding="utf-8") as settings:
             settings.write(_DEMO_RULE)
         node = DemoNode(name=title, folder=folder, archive=archive, origin=origin, port=port)
         self._nodes.append(node)
         said = await self._command("ingest", str(folder), str(archive))
-        self._say(f"{title}: {said.strip().splitlines()[0]}")
+        self._say(f"{title}: {said.strip().splitlines()[0].removeprefix(f'{folder_name}: ')}")
 
     async def _enrol(self) -> Path:
         key = self._root / "researcher" / "researcher.key"

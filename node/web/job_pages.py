@@ -1,6 +1,7 @@
 """Pages of the jobs that researchers asked of this node, for staff."""
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from aiohttp import web
@@ -10,9 +11,10 @@ from linkeddata.job import ResultRow, parse_job_spec, parse_result_page
 from linkeddata.json_strict import parse_json
 from node.services.job_rules import JobNotTaken
 from node.storage.jobs import JobRow
-from node.web.keys import JOBS, SETTINGS
+from node.web.keys import DATABASE, JOBS, SETTINGS
 from node.web.pages import render
 from node.web.problem import Problem, not_found
+from node.web.records_api import SpecimenName, specimen_names
 from node.web.viewer import viewer_of
 
 SHOWN_ROWS = 200
@@ -59,7 +61,12 @@ async def job_page(request: web.Request) -> web.StreamResponse:
             envelope = None
         if envelope is not None:
             page = parse_result_page(parse_json(envelope.payload))
-            rows = [_row(row, request.app[SETTINGS].origin) for row in page.rows]
+            origin = request.app[SETTINGS].origin
+            named = await request.app[DATABASE].read(
+                lambda conn: specimen_names(conn, (row.specimen for row in page.rows), viewer, origin)
+            )
+            names = {item.path: item for item in named}
+            rows = [_row(row, origin, names) for row in page.rows]
     context = {
         "job": {**_about(job), "status": status.status, "message": status.message, "is_finished": status.is_finished,
                 "done": total - pending, "total": total},
@@ -85,13 +92,16 @@ def _about(job: JobRow) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _row(row: ResultRow, origin: str) -> dict[str, str]:
+def _row(row: ResultRow, origin: str, names: Mapping[str, SpecimenName]) -> dict[str, str]:
     found = [str(match.get("text", "")) for match in row.matches]
     if not found and "codes" in row.values:
         found = [str(code.get("payload", "")) for code in row.values["codes"]]
     if not found and "measures" in row.values:
         found = [json.dumps(row.values["measures"])]
+    path = row.specimen.removeprefix(origin)
+    name = names.get(path)
     return {
-        "path": row.specimen.removeprefix(origin), "step": row.step, "answer": row.answer,
+        "path": path, "name": name.name if name else "", "number": name.number if name else "",
+        "step": row.step, "answer": row.answer,
         "what": "; ".join(found[:5]) or row.reason,
     }  # fmt: skip

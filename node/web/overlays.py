@@ -37,6 +37,8 @@ class Overlay:
     job: str
     iri: str | None
     """None: a result that is not published."""
+    path: str
+    """Where the annotation is; empty: not published."""
     state: str
     regions: tuple[Region, ...]
     doubts: tuple[str, ...]
@@ -79,7 +81,8 @@ def _published(row: sqlite3.Row) -> Overlay:
     )  # fmt: skip
     return Overlay(
         contract=row["output"], pipeline=row["pipeline"], environment=row["environment"], job=row["job"] or "",
-        iri=row["iri"], state=row["state"], regions=regions, doubts=tuple(body.get("vasculum:doubt", [])),
+        iri=row["iri"], path="/annotation/" + row["iri"].rpartition("/")[2], state=row["state"],
+        regions=regions, doubts=tuple(body.get("vasculum:doubt", [])),
     )  # fmt: skip
 
 
@@ -96,7 +99,7 @@ def _unpublished(row: sqlite3.Row) -> Overlay | None:
         case _:
             return None
     return Overlay(
-        contract=row["output"], pipeline=row["pipeline"], environment=row["environment"], job="", iri=None,
+        contract=row["output"], pipeline=row["pipeline"], environment=row["environment"], job="", iri=None, path="",
         state="not published", regions=regions, doubts=output.doubts,
     )  # fmt: skip
 

@@ -9,6 +9,7 @@ Invariants:
 import asyncio
 import json
 import sqlite3
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from aiohttp import web
 
 from cas.errors import BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError
 from cas.ids import ContentId
+from linkeddata.licences import normalise_licence
 from node.access import Door, Viewer, Visibility, decide
 from node.config import Settings
 from node.storage import records
@@ -62,10 +64,20 @@ class MediumView:
     problem: str
     title: str
     licence: str
+    licence_name: str
     may_fetch: bool = False
     """Whether this viewer may cause it to be fetched."""
     elsewhere: str = ""
     """The address at which the image lies while none of its bytes were ever here; not said of what is withheld."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SpecimenName:
+    """A specimen as a link to it reads."""
+
+    path: str
+    name: str
+    number: str
 
 
 async def resolve(request: web.Request) -> web.StreamResponse:
@@ -238,11 +250,24 @@ async def _page(request: web.Request, found: StoredRecord, viewer: Viewer) -> we
     )
     context["sections"] = sections_of(body)
     if found.kind == "medium":
-        context["specimens"] = [
-            item["dwc:relatedResourceID"].removeprefix(request.app[SETTINGS].origin)
-            for item in body.get("ods:hasEntityRelationships", [])
-        ]
+        targets = [item["dwc:relatedResourceID"] for item in body.get("ods:hasEntityRelationships", [])]
+        context["specimens"] = await request.app[DATABASE].read(
+            lambda conn: specimen_names(conn, targets, viewer, request.app[SETTINGS].origin)
+        )
     return render(request, "specimen.html" if found.kind == "specimen" else "medium.html", context)
+
+
+def specimen_names(conn: sqlite3.Connection, iris: Iterable[str], viewer: Viewer, origin: str) -> list[SpecimenName]:
+    """What people call these specimens, in this order; those that the viewer may not see are left out."""
+    found: list[SpecimenName] = []
+    for iri in dict.fromkeys(iris):
+        stored = records.get_by_iri(conn, iri)
+        if stored is None or not decide(viewer, Door.RECORD, record_facts(conn, iri)).allowed:
+            continue
+        body: dict[str, Any] = json.loads(stored.body)
+        name = body.get("ods:specimenName") or ("withdrawn" if stored.state == "tombstone" else "not identified")
+        found.append(SpecimenName(path=iri.removeprefix(origin), name=name, number=body.get("dwc:catalogNumber", "")))
+    return found
 
 
 def _media_views(conn: sqlite3.Connection, found: StoredRecord, viewer: Viewer, settings: Settings) -> list[MediumView]:
@@ -270,6 +295,7 @@ def _media_views(conn: sqlite3.Connection, found: StoredRecord, viewer: Viewer, 
                 overlays=overlays_of(conn, row["iri"], row["image"], viewer), access=facts.access.label,
                 problem=row["problem"] or "", title=body.get("dcterms:title", ""),
                 licence=body.get("dcterms:license", ""), elsewhere=_elsewhere(row), may_fetch=may_fetch,
+                licence_name=normalise_licence(body.get("dcterms:license")).label,
             )
         )  # fmt: skip
     return views
