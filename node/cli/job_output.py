@@ -116,7 +116,7 @@ def print_summary(console: Console, answer: MergedAnswer) -> None:
     table = Table(show_header=True, box=None)
     for name in ("node", "step", "yes", "no", "cannot tell", "pending", "of"):
         table.add_column(name, justify="left" if name in ("node", "step") else "right")
-    names = _names(answer)
+    names = names_of(answer)
     for origin, counts in answer.counts.items():
         for place, item in enumerate(counts):
             table.add_row(Text(names.get(origin, origin) if place == 0 else ""), Text(item.step), *_numbers(item))
@@ -153,7 +153,7 @@ def print_summary(console: Console, answer: MergedAnswer) -> None:
         )  # fmt: skip
 
 
-def _names(answer: MergedAnswer) -> dict[str, str]:
+def names_of(answer: MergedAnswer) -> dict[str, str]:
     """Origin -> the name that a node gives itself; names that several use get their origin beside them."""
     notes = [
         *answer.answered, *answer.working, *answer.held, *answer.refused, *answer.failed, *answer.cancelled,

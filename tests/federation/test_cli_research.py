@@ -5,6 +5,7 @@ import contextlib
 import csv
 import io
 import json
+import shlex
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -153,6 +154,42 @@ async def test_one_question_from_the_command_line(world, shell: Shell, tmp_path:
     kept = json.loads(await shell("job", "list", "--json"))
     assert len(kept) == 2
     assert kept[0]["nodes"] == {"done": 2}
+
+
+async def test_what_is_said_around_a_job_is_short_and_can_be_typed(world, shell: Shell, tmp_path: Path) -> None:
+    nodes, registry, _ = world
+    elsewhere = tmp_path / "my jobs" / "martius.json"
+    question = ["--registry", registry, "--where", "kingdom=Plantae", "--match", "Martii~1", "--yes"]
+    out = await shell("job", "submit", "label-text", *question, "--handle", str(elsewhere))
+    for node in nodes[:2]:
+        assert f"{node.settings.node.name}  {node.origin}  would look at" in shell.err
+    # Both have the same policy and pipelines: said once.
+    assert shell.err.count("hold: requests by anyone") == 1
+    assert shell.err.count("label-text 1.0.0") == 1
+    # People read names; two nodes of one name would get their address beside it.
+    assert "Leiden" in out
+    assert nodes[0].origin not in out
+    hint = next(line for line in shell.err.splitlines() if line.startswith("rows: vasculum "))
+    words = shlex.split(hint)[2:]
+    assert "HERBARIUM MARTII" in await shell(*words)
+    await shell("job", "submit", "barcode", *question[:-3], "--yes")
+    hint = next(line for line in shell.err.splitlines() if line.startswith("rows: vasculum "))
+    assert "/" not in hint
+    await shell(*shlex.split(hint)[2:])
+
+
+def test_two_nodes_of_one_name_are_told_apart() -> None:
+    from federation.dispatch import NodeCourse
+    from federation.merge import merge
+    from node.cli.job_output import names_of
+
+    courses = [NodeCourse(origin=f"https://{place}.example", name=name, phase="done")
+               for place, name in (("a", "Herbarium"), ("b", "Herbarium"), ("c", "Fishes"))]  # fmt: skip
+    assert names_of(merge(courses, (), granularity="record")) == {
+        "https://a.example": "Herbarium https://a.example",
+        "https://b.example": "Herbarium https://b.example",
+        "https://c.example": "Fishes",
+    }
 
 
 async def test_no_wait_watch_and_cancel(world, shell: Shell) -> None:

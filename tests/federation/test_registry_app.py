@@ -35,6 +35,7 @@ def address(registry: TestClient) -> str:
 
 async def test_a_pinged_node_is_listed_with_its_own_signature(world) -> None:
     node, registry, clock, settings = world
+    assert "No node has announced itself yet" in await (await registry.get("/")).text()
     async with HttpTransport() as http:
         outcomes = await registry_ping(http, origin=node.origin, registries=[address(registry)])
         assert [(item.listed, item.detail) for item in outcomes] == [(True, "fresh")]
@@ -43,6 +44,7 @@ async def test_a_pinged_node_is_listed_with_its_own_signature(world) -> None:
     assert listed[0].envelope.to_json() == (await node.descriptor.current()).to_json()
     page = await (await registry.get("/")).text()
     assert node.origin in page
+    assert "No node has" not in page
     assert "<script" not in page
     again = build_registry(settings, clock=clock)  # another process on the same folder
     assert [entry.origin for entry in await again[REGISTRY].entries()] == [node.origin]

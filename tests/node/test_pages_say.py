@@ -1,0 +1,55 @@
+"""What pages say to people: names instead of ids, licences by name, and what to do where there is nothing."""
+
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+from web_world import READ_OPEN, World, serving
+from web_world import SETTINGS as WORLD_SETTINGS
+
+from node.folder import NodeFolder
+
+
+@pytest.fixture
+async def world(make_node: Callable[..., NodeFolder], tmp_path: Path) -> AsyncIterator[World]:
+    async with serving(make_node(settings=WORLD_SETTINGS), tmp_path / "archive") as found:
+        yield found
+
+
+async def page(world: World, path: str) -> str:
+    path = path.removeprefix(world.node.settings.origin)
+    answer = await world.client.get(path, headers={"Accept": "text/html"})
+    assert answer.status == 200
+    return await answer.text()
+
+
+async def test_a_specimen_begins_with_its_record_and_links_what_was_read(world: World) -> None:
+    text = await page(world, world.specimens["open"])
+    assert text.index("<h2>Name</h2>") < text.index("<h2>Text on the labels") < text.index("<h2>Cite</h2>")
+    assert READ_OPEN in text
+    annotation = world.annotations["open"].removeprefix(world.node.settings.origin)
+    assert f'<a class="chip" href="{annotation}">public annotation</a>' in text
+    assert ' rel="license">CC0 1.0</a>' in text
+
+
+async def test_an_image_says_of_which_specimen(world: World) -> None:
+    text = await page(world, world.media["open"])
+    assert "<em>Planta numero0</em> X-0</a>" in text
+    assert f'href="{world.specimens["open"].removeprefix(world.node.settings.origin)}"' in text
+
+
+async def test_a_restricted_image_says_why_and_whom_to_ask(world: World) -> None:
+    text = await page(world, world.specimens["restricted"])
+    assert '<svg class="frame" viewBox="0 0 64 48"' in text
+    assert "Not shown: " in text
+    assert "ask@x.example" in text
+    assert 'rel="license"' not in text
+
+
+async def test_a_search_without_a_hit_says_what_to_try(world: World) -> None:
+    text = await page(world, "/search?q=zzzz")
+    assert "0 specimens" in text
+    assert "Every word has to occur" in text
+    assert "without the conditions" not in text
+    assert "without the conditions" in await page(world, "/search?q=planta&family=None")
+    assert "Every word has to occur" not in await page(world, "/search?q=planta")
