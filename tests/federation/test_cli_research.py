@@ -5,15 +5,20 @@ import contextlib
 import csv
 import io
 import json
+import os
 import shlex
+import signal
+import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestServer
+from conftest import ROOT
 from federation_world import Clock, SmallNode, free_port, make_node, serving
 
+from node.access import STAFF
 from node.cli.main import run
 from node.registry_app import RegistrySettings, build_registry
 
@@ -202,6 +207,39 @@ async def test_no_wait_watch_and_cancel(world, shell: Shell) -> None:
     assert "cancelled" in await shell("job", "cancel")
     out = json.loads(await shell("job", "watch", "--json"))
     assert {item["name"] for item in out["cancelled"]} == {"Leiden", "Berlin"}
+
+
+async def test_ctrl_c_leaves_the_job_running(world, shell: Shell, tmp_path: Path) -> None:
+    nodes, _, _ = world
+    node, arrived, works = nodes[0], asyncio.Event(), nodes[0].work
+    submit = node.jobs.submit
+
+    async def noted(*arguments, **named):
+        made = await submit(*arguments, **named)
+        arrived.set()
+        return made
+
+    node.jobs.submit = noted  # type: ignore[method-assign]
+    node.work = _nothing  # type: ignore[method-assign]
+    handle = tmp_path / "job.json"
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-P", "-m", "node.cli.main", "job", "submit", "label-text", "--node", node.origin, "--yes",
+        "--handle", str(handle), stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    async with asyncio.timeout(60):
+        await arrived.wait()
+        process.send_signal(signal.SIGINT)
+        _, said = await process.communicate()
+    assert process.returncode == 130, said
+    assert f"take it up again with: vasculum job watch {handle}" in said.decode()
+    assert "Traceback" not in said.decode()
+    (job,) = await node.jobs.list_jobs(STAFF)
+    assert job.status == "running", "the node was not told to stop"
+    node.work = works  # type: ignore[method-assign]
+    await node.work()
+    out = json.loads(await shell("job", "watch", str(handle), "--json"))
+    assert [item["name"] for item in out["answered"]] == ["Leiden"]
 
 
 async def _nothing(**_: object) -> int:

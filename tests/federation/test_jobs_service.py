@@ -67,6 +67,24 @@ async def test_a_job_runs_and_only_its_submitter_and_staff_see_it(node: SmallNod
     assert await node.jobs.status(job_id, STAFF) is not None
 
 
+async def test_first_bounds_the_images_and_is_what_the_policy_sees(tmp_path: Path, clock: Clock) -> None:
+    rule = {"decide": "hold", "max_images": 2, "reason": "many"}
+    node = make_node(tmp_path / "m", clock=clock, rules=[rule])
+    node.enrol(R)
+    for name in ("s1", "s2", "s3", "s4"):
+        node.add_sheet(name, lines=["Herbarium Martii"])
+    node.set_class("s1", AccessClass.PRIVATE)  # never selected, so it takes no place either
+    whole = await submit(node, make_spec(R, [node.origin], number=1))
+    assert (whole.status.images, whole.status.approval) == (3, "waiting")
+    some = await submit(node, make_spec(R, [node.origin], number=2, first=2))
+    assert (some.status.images, some.status.status) == (2, "running")
+    await node.work()
+    assert node.computed == 2
+    rows = (await rows_of(node, some.status.job_id, Viewer(kid=R.kid))).rows
+    assert [row.medium.rsplit("/", 1)[1] for row in rows] == ["s2", "s3"]
+    node.database.close()
+
+
 async def test_the_same_specification_is_the_same_job_and_another_under_its_id_a_conflict(node: SmallNode) -> None:
     spec = make_spec(R, [node.origin])
     first = await submit(node, spec)

@@ -3,8 +3,11 @@
 A route that is not in the table below fails the test: whoever adds one says here how it is asked.
 """
 
+import asyncio
 import base64
+import hashlib
 from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -13,8 +16,9 @@ from web_world import KINDS, READ_HIDDEN, READ_OPEN, SECRET_PLACE, World, servin
 from web_world import SETTINGS as WORLD_SETTINGS
 
 from cas.ids import ContentId
+from linkeddata.times import format_time
 from node.folder import NodeFolder
-from node.web.session import make_token
+from node.web.session import Sessions, make_token, redeem_token
 
 Make = Callable[..., NodeFolder]
 
@@ -176,6 +180,22 @@ async def test_staff_see_their_own(world: World) -> None:
     assert (await world.client.get("/staff/jobs", headers=headers)).status == 200
     again = await world.client.post("/login", data={"token": token}, headers={"Sec-Fetch-Site": "same-origin"})
     assert again.status == 403
+
+
+def test_a_token_and_a_session_end_by_themselves(make_node: Make) -> None:
+    node, minute = make_node(), timedelta(minutes=1)
+    with node.database.transaction() as conn:
+        late = make_token(conn, now=NOW)
+        assert redeem_token(conn, late, now=NOW + 10 * minute) is None
+        good = make_token(conn, now=NOW)
+        made = redeem_token(conn, good, now=NOW + 9 * minute)
+        assert made is not None
+        assert redeem_token(conn, good, now=NOW + 9 * minute) is None, "it works once"
+        stored = [value for row in conn.execute("SELECT * FROM staff_session, staff_token") for value in row]
+    assert not {made[0], good} & set(stored), "only digests are stored"
+    sessions, digest = Sessions(node.database), hashlib.sha256(made[0].encode()).hexdigest()
+    assert asyncio.run(sessions.csrf_of(digest, format_time(NOW + 12 * 60 * minute))) is not None
+    assert asyncio.run(sessions.csrf_of(digest, format_time(NOW + (12 * 60 + 9) * minute))) is None
 
 
 @pytest.mark.parametrize(
