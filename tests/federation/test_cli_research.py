@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import os
+import re
 import shlex
 import signal
 import sys
@@ -167,7 +168,7 @@ async def test_what_is_said_around_a_job_is_short_and_can_be_typed(world, shell:
     question = ["--registry", registry, "--where", "kingdom=Plantae", "--match", "Martii~1", "--yes"]
     out = await shell("job", "submit", "label-text", *question, "--handle", str(elsewhere))
     for node in nodes[:2]:
-        assert f"{node.settings.node.name}  {node.origin}  would look at" in shell.err
+        assert f"{node.settings.node.name}  {node.origin}  would look at 3 specimens" in shell.err
     # Both have the same policy and pipelines: said once.
     assert shell.err.count("hold: requests by anyone") == 1
     assert shell.err.count("label-text 1.0.0") == 1
@@ -181,6 +182,28 @@ async def test_what_is_said_around_a_job_is_short_and_can_be_typed(world, shell:
     hint = next(line for line in shell.err.splitlines() if line.startswith("rows: vasculum "))
     assert "/" not in hint
     await shell(*shlex.split(hint)[2:])
+
+
+@pytest.mark.parametrize("page", ["docs/tutorial-researcher.md", "README.md"])
+async def test_the_commands_for_researchers_run_as_they_are_written(world, shell: Shell, page: str) -> None:
+    """In their order, against two herbaria; only the address of the registry and the question before sending differ."""
+    _, registry, _ = world
+    text = (ROOT / page).read_text("utf-8")
+    text = text.partition("## A researcher's")[2] or text
+    ran: dict[str, str] = {}
+    for block in re.findall(r"```console\n(.*?)```", text, re.DOTALL):
+        for line in (item[2:] for item in block.splitlines() if item.startswith("$ vasculum ")):
+            words = shlex.split(line.replace("https://registry.example.org", registry))[1:]
+            if words == ["key", "new"]:
+                continue  # made by the fixture, and never made twice
+            ran[" ".join(words[:2])] = await shell(*words, *(["--yes"] if words[:2] == ["job", "submit"] else []))
+    assert {"job submit", "job results"} <= set(ran)
+    found = list(csv.DictReader(io.StringIO(ran["job results"])))
+    assert {row["answer"] for row in found} == {"yes", "no", "cannot tell"}
+    assert {row["text"] for row in found if row["answer"] == "yes"} == {"HERBARIUM MARTII"}
+    if page.startswith("docs"):
+        assert "yes" in ran["job sample"]
+        assert {"key show", "search family=Fagaceae year=1800,1900"} <= set(ran)
 
 
 def test_two_nodes_of_one_name_are_told_apart() -> None:
