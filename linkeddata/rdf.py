@@ -49,17 +49,6 @@ def serialise(documents: Iterable[Json], form: str) -> str:
     return str(graph.serialize(format=FORMATS[form]))
 
 
-def frame(document: Json, type_curie: str) -> Json:
-    """The document framed so that nodes of one type are on top; used to check what comes in."""
-    context = dict(PREFIXES)
-    try:
-        return jsonld.frame(
-            document, {"@context": context, "@type": type_curie}, {"documentLoader": _refuse_remote, "omitGraph": True}
-        )
-    except jsonld.JsonLdError as error:
-        raise DocumentError(f"not usable JSON-LD: {_root_cause(error)}") from error
-
-
 def _refuse_remote(url: str, _options: dict[str, Any]) -> NoReturn:
     raise jsonld.JsonLdError(f"remote contexts are not fetched: {url[:200]}", "jsonld.LoadDocumentError")
 

@@ -53,6 +53,7 @@ PINGS_PER_MINUTE: Final = 30
 AT_ONCE: Final = 8
 _REMEMBERED: Final = 10_000
 _TICK_S: Final = 30
+_JITTER_S: Final = 5
 MAX_BODY_BYTES: Final = 4096
 _CSP: Final = "default-src 'none'; style-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 
@@ -259,7 +260,7 @@ def build_registry(
         scheduler = AsyncIOScheduler()
         scheduler.add_job(
             registry.refresh, "interval", seconds=_TICK_S, coalesce=True, max_instances=1, misfire_grace_time=None,
-            jitter=5,
+            jitter=_JITTER_S,
         )  # fmt: skip
         scheduler.start()
         yield
@@ -385,8 +386,7 @@ table { border-collapse: collapse; width: 100%; font-size: .95rem; }
 th, td { text-align: left; padding: .5rem .75rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 500; }
 .n { text-align: right; font-variant-numeric: tabular-nums; }
-small { color: var(--soft); white-space: nowrap; }
-.fresh { color: var(--green); } .stale { color: var(--amber); } .lost { color: var(--red); }
+small { color: var(--soft); white-space: nowrap; } .fresh { color: var(--green); } .stale { color: var(--amber); } .lost { color: var(--red); }
 """
 
 

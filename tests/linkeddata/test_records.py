@@ -21,7 +21,7 @@ from linkeddata.errors import DocumentError
 from linkeddata.job import Emit
 from linkeddata.licences import normalise_licence
 from linkeddata.outputs import parse_output
-from linkeddata.rdf import frame, serialise, to_graph, to_quads
+from linkeddata.rdf import serialise, to_graph, to_quads
 from linkeddata.records import (
     PLACED_TERMS,
     MediumFacts,
@@ -212,11 +212,6 @@ def test_documents_have_the_shape_of_opends_but_for_what_is_listed_here() -> Non
         "/oa:hasTarget/exif:PixelXDimension: unknown", "/oa:hasTarget/exif:PixelYDimension: unknown",
         *(f"/{name}: missing" for name in ADDED_WHEN_PUBLISHED),
     }  # fmt: skip
-
-
-def test_framing_puts_one_type_on_top() -> None:
-    framed = frame(specimen({"dwc:scientificName": "Acer"}), "ods:DigitalSpecimen")
-    assert framed["@id"] == IRI
 
 
 SECRET = {
