@@ -385,8 +385,8 @@ a { color: var(--green); text-underline-offset: .15em; }
 table { border-collapse: collapse; width: 100%; font-size: .95rem; }
 th, td { text-align: left; padding: .5rem .75rem; border-bottom: 1px solid var(--line); vertical-align: top; }
 th { color: var(--soft); font-weight: 500; }
-.n { text-align: right; font-variant-numeric: tabular-nums; }
-small { color: var(--soft); white-space: nowrap; } .fresh { color: var(--green); } .stale { color: var(--amber); } .lost { color: var(--red); }
+.n { text-align: right; font-variant-numeric: tabular-nums; } small { color: var(--soft); white-space: nowrap; }
+.fresh { color: var(--green); } .stale { color: var(--amber); } .lost { color: var(--red); }
 """
 
 
