@@ -18,7 +18,7 @@ from node.storage.records import changes_since, last_seq
 from node.storage.search import Hit, search
 from node.web.keys import DATABASE, SETTINGS
 from node.web.negotiate import wants_html
-from node.web.pages import render
+from node.web.pages import called, render
 from node.web.problem import Problem
 from node.web.viewer import viewer_of
 
@@ -107,7 +107,7 @@ def _has_bytes(conn: sqlite3.Connection, medium: str) -> bool:
 def _card(hit: Hit, origin: str, shown: dict[str, bool]) -> dict[str, Any]:
     return {
         "path": hit.iri.removeprefix(origin),
-        "name": hit.body.get("ods:specimenName", ""),
+        "name": called(hit.body),
         "number": hit.body.get("dwc:catalogNumber", ""),
         "institution": hit.body.get("dwc:institutionCode", ""),
         "access": hit.access.label,

@@ -58,13 +58,25 @@ def routes() -> list[web.RouteDef]:
 
 def make_environment() -> jinja2.Environment:
     """The template environment."""
-    return jinja2.Environment(
+    environment = jinja2.Environment(
         loader=jinja2.PackageLoader("node.web", "templates"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.globals["called"] = called
+    return environment
+
+
+def called(body: Mapping[str, Any]) -> str:
+    """What people call a specimen: its name, or how far it is identified."""
+    name = body.get("ods:specimenName")
+    if isinstance(name, str) and name:
+        return name
+    known = (body.get(f"dwc:{rank}") for rank in ("genus", "family", "order", "class"))
+    group = next((text for text in known if isinstance(text, str) and text), "")
+    return f"{group}, not identified further" if group else "not identified"
 
 
 def render(request: web.Request, template: str, context: Mapping[str, Any], *, status: int = 200) -> web.Response:
@@ -230,4 +242,4 @@ async def readyz(request: web.Request) -> web.Response:
     return web.json_response({"status": "ready", "lastChange": seq})
 
 
-__all__ = ["ANONYMOUS", "CSP", "make_environment", "render", "routes", "set_headers"]
+__all__ = ["ANONYMOUS", "CSP", "called", "make_environment", "render", "routes", "set_headers"]

@@ -27,7 +27,7 @@ from node.storage.records import Kind, StoredRecord
 from node.web.keys import CLOCK, DATABASE, PREVIEWS, REMOTE, SETTINGS
 from node.web.negotiate import JSON_LD, wants_html
 from node.web.overlays import Overlay, overlays_of
-from node.web.pages import render
+from node.web.pages import called, render
 from node.web.previews import PreviewFailed
 from node.web.problem import Problem, not_found
 from node.web.refusals import not_here
@@ -265,7 +265,7 @@ def specimen_names(conn: sqlite3.Connection, iris: Iterable[str], viewer: Viewer
         if stored is None or not decide(viewer, Door.RECORD, record_facts(conn, iri)).allowed:
             continue
         body: dict[str, Any] = json.loads(stored.body)
-        name = body.get("ods:specimenName") or ("withdrawn" if stored.state == "tombstone" else "not identified")
+        name = "withdrawn" if stored.state == "tombstone" else called(body)
         found.append(SpecimenName(path=iri.removeprefix(origin), name=name, number=body.get("dwc:catalogNumber", "")))
     return found
 

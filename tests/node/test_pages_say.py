@@ -8,6 +8,7 @@ from web_world import READ_OPEN, World, serving
 from web_world import SETTINGS as WORLD_SETTINGS
 
 from node.folder import NodeFolder
+from node.web.pages import called
 
 
 @pytest.fixture
@@ -30,6 +31,19 @@ async def test_a_specimen_begins_with_its_record_and_links_what_was_read(world: 
     annotation = world.annotations["open"].removeprefix(world.node.settings.origin)
     assert f'<a class="chip" href="{annotation}">public annotation</a>' in text
     assert ' rel="license">CC0 1.0</a>' in text
+
+
+@pytest.mark.parametrize(
+    ("body", "name"),
+    [
+        ({"ods:specimenName": "Acer L.", "dwc:family": "Sapindaceae"}, "Acer L."),
+        ({"dwc:family": "Carabidae", "dwc:class": "Insecta"}, "Carabidae, not identified further"),
+        ({"dwc:family": ["odd"], "dwc:class": ""}, "not identified"),
+        ({}, "not identified"),
+    ],
+)
+def test_what_has_no_name_is_called_by_what_is_known(body: dict[str, object], name: str) -> None:
+    assert called(body) == name
 
 
 async def test_an_image_says_of_which_specimen(world: World) -> None:
