@@ -240,8 +240,8 @@ def results(
     elif form == "csv":
         click.echo(job_output.to_csv(rows), nl=False)
     else:
-        console = Console()
-        job_output.print_table(console, rows)
+        console = Console() if sys.stdout.isatty() else Console(width=max(job_output.WIDE, Console().width))
+        job_output.print_table(console, rows, job_output.names_of(answer))
         job_output.print_summary(console, answer)
 
 

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -18,6 +18,9 @@ COLUMNS = (
     "node", "specimen", "medium", "image", "step", "answer", "reason", "text", "score", "pipeline", "environment",
     "conformance",
 )  # fmt: skip
+
+WIDE = 150
+"""Columns that a table of rows needs to be readable."""
 
 
 def found_text(row: MergedRow) -> tuple[str, str]:
@@ -90,16 +93,27 @@ def _no_formula(text: str) -> str:
     return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
-def print_table(console: Console, rows: list[MergedRow]) -> None:
-    """Rows for a terminal."""
+def print_table(console: Console, rows: list[MergedRow], names: Mapping[str, str]) -> None:
+    """Rows for a terminal: a table where it is wide enough, else some lines for each row.
+
+    Args:
+        console: where to.
+        rows: what to print.
+        names: origin -> name of a node.
+    """
+    if console.width < WIDE:
+        for row in rows:
+            _print_lines(console, row, names)
+        return
     table = Table(show_lines=False, expand=False)
     for name in ("node", "specimen", "image", "step", "answer", "found", "score", "pipeline", "environment"):
-        table.add_column(name, overflow="fold")
+        is_free = name in ("node", "found")
+        table.add_column(name, overflow="fold", no_wrap=not is_free)
     for row in rows:
         text, score = found_text(row)
         table.add_row(
-            Text(row.node.partition("://")[2]),
-            Text(row.row.specimen.rsplit("/", 1)[-1]),
+            Text(names.get(row.node, row.node)),
+            Text(row.row.specimen.rsplit("/", 1)[-1], style=f"link {row.row.specimen}"),
             Text(row.row.image.rsplit("/", 1)[-1][:12]),
             Text(row.row.step),
             Text(row.row.answer),
@@ -109,6 +123,20 @@ def print_table(console: Console, rows: list[MergedRow]) -> None:
             Text(row.row.environment[:19]),
         )
     console.print(table)
+
+
+def _print_lines(console: Console, row: MergedRow, names: Mapping[str, str]) -> None:
+    text, score = found_text(row)
+    found = " ".join(part for part in ((text or row.row.reason)[:160], score) if part)
+    versions = f"pipeline {row.row.pipeline[:19]}  environment {row.row.environment[:19]}"
+    for number, line in enumerate(
+        (
+            f"{row.row.answer:12} {row.row.step:13} {names.get(row.node, row.node)}  {found}",
+            f"  {row.row.specimen}",
+            f"  image {row.row.image.rsplit('/', 1)[-1][:12]}  {versions}",
+        )
+    ):
+        console.print(line, style="bold" if number == 0 else "", markup=False, highlight=False, soft_wrap=True)
 
 
 def print_summary(console: Console, answer: MergedAnswer) -> None:

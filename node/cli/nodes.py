@@ -69,14 +69,14 @@ def _print(finding: Finding, now: datetime) -> None:
         table = Table(title=f"{descriptor.name}  {item.origin}", title_justify="left", show_header=False, box=None)
         table.add_row("holds", f"{descriptor.holdings.specimens:,} specimens, {descriptor.holdings.media:,} images")
         table.add_row("seen", f"{age} s ago" + (f" ({item.health})" if item.health else ""))
-        for offer in descriptor.pipelines:
+        for place, offer in enumerate(descriptor.pipelines):
             table.add_row(
-                "computes",
+                "computes" if place == 0 else "",
                 f"{offer.name} {offer.version} ({offer.output}), conformance {offer.conformance}, "
                 f"{offer.digest[:19]}..",
             )
-        for rule in descriptor.policy.rules:
-            table.add_row("policy", rule)
+        for place, rule in enumerate(descriptor.policy.rules):
+            table.add_row("policy" if place == 0 else "", rule)
         console.print(table, highlight=False, markup=False)
         console.print()
     for problem in finding.problems:

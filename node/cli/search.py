@@ -115,7 +115,8 @@ def _print(found: list[NodeHits]) -> None:
                 Text(without_control(str(record.get("ods:specimenName", "")))),
                 Text(without_control(str(record.get("dwc:catalogNumber", "")))),
             )  # fmt: skip
-    console.print(table)
+    if table.row_count:
+        console.print(table)
     for hits in found:
         said = hits.problem or f"{hits.total:,} specimens"
         console.print(f"{hits.name}  {hits.origin}: {said}", markup=False, highlight=False)

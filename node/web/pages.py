@@ -74,9 +74,11 @@ def called(body: Mapping[str, Any]) -> str:
     name = body.get("ods:specimenName")
     if isinstance(name, str) and name:
         return name
-    known = (body.get(f"dwc:{rank}") for rank in ("genus", "family", "order", "class"))
-    group = next((text for text in known if isinstance(text, str) and text), "")
-    return f"{group}, not identified further" if group else "not identified"
+    for rank in ("dwc:genus", "dwc:family", "dwc:order", "dwc:class"):
+        group = body.get(rank)
+        if isinstance(group, str) and group:
+            return f"{group}, not identified further"
+    return "not identified"
 
 
 def render(request: web.Request, template: str, context: Mapping[str, Any], *, status: int = 200) -> web.Response:

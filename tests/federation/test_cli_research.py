@@ -13,13 +13,19 @@ import sys
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from aiohttp.test_utils import TestServer
 from conftest import ROOT
 from federation_world import Clock, SmallNode, free_port, make_node, serving
+from rich.console import Console
 
+from federation.handle import load_handle
+from federation.merge import merge
 from node.access import STAFF
+from node.cli.job import draw_sample, find_handle
+from node.cli.job_output import choose, names_of, print_table
 from node.cli.main import run
 from node.registry_app import RegistrySettings, build_registry
 
@@ -149,7 +155,18 @@ async def test_one_question_from_the_command_line(world, shell: Shell, tmp_path:
         assert row["environment"].startswith("sha256:")
     table = list(csv.DictReader(io.StringIO(await shell("job", "results", "--format", "csv", "--answer", "yes"))))
     assert {row["text"] for row in table} == {"HERBARIUM MARTII"}
-    assert "HERBARIUM MARTII" in await shell("job", "results", "--answer", "yes")
+    wide = await shell("job", "results", "--answer", "yes")
+    assert "HERBARIUM MARTII" in wide
+    assert "│" in wide
+    handle = load_handle(find_handle(None))
+    answer = merge(handle.job.courses.values(), handle.not_asked, granularity="record")
+    narrow = io.StringIO()
+    some = choose(answer, answers=["yes"], step=None, with_failing=False)
+    print_table(Console(file=narrow, width=80), some, names_of(answer))
+    for row in some:  # on a narrow screen nothing is cut into columns of six letters
+        said = f"{row.row.specimen}\n  image {row.row.image[-64:-52]}  pipeline {row.row.pipeline[:19]}  environment"
+        assert said in narrow.getvalue()
+    assert "│" not in narrow.getvalue()
     drawn = json.loads(await shell("job", "sample", "-n", "3", "--json"))
     assert sorted(row["answer"] for row in drawn) == ["cannot tell", "no", "yes"]
     computed = [node.computed for node in nodes]
@@ -206,10 +223,24 @@ async def test_the_commands_for_researchers_run_as_they_are_written(world, shell
         assert {"key show", "search family=Fagaceae year=1800,1900"} <= set(ran)
 
 
+def test_a_sample_draws_each_answer_in_turn_and_the_same_again() -> None:
+    def row(answer: str, number: int) -> SimpleNamespace:
+        return SimpleNamespace(row=SimpleNamespace(answer=answer, medium=f"m{number:02}", step="label-text/1"))
+
+    rows = [row("no", number) for number in range(40)] + [row("yes", 50), row("yes", 51), row("cannot tell", 60)]
+    answer = SimpleNamespace(rows=rows)
+    drawn = draw_sample(answer, 7, 1)  # type: ignore[arg-type]
+    assert [item.row.answer for item in drawn] == ["yes", "no", "cannot tell", "yes", "no", "no", "no"]
+    media = [item.row.medium for item in drawn]
+    assert len(set(media)) == 7
+    assert [item.row.medium for item in draw_sample(answer, 7, 1)] == media  # type: ignore[arg-type]
+    others = {tuple(item.row.medium for item in draw_sample(answer, 7, seed)) for seed in range(2, 8)}  # type: ignore[arg-type]
+    assert len(others) > 3, "another seed draws other rows"
+    assert len(draw_sample(answer, 100, 1)) == 43  # type: ignore[arg-type]
+
+
 def test_two_nodes_of_one_name_are_told_apart() -> None:
     from federation.dispatch import NodeCourse
-    from federation.merge import merge
-    from node.cli.job_output import names_of
 
     courses = [NodeCourse(origin=f"https://{place}.example", name=name, phase="done")
                for place, name in (("a", "Herbarium"), ("b", "Herbarium"), ("c", "Fishes"))]  # fmt: skip
