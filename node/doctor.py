@@ -224,7 +224,7 @@ def _volumes(settings: Settings) -> Iterator[Finding]:
         yield Finding(level="problem", about="images", text=problem)
     yield from remote
     if not problems:
-        yield Finding(level="ok", about="images", text=f"{count} images ({size / 1e9:.1f} GB) are indexed")
+        yield Finding(level="ok", about="images", text=f"{count} images ({size / 1e6:,.0f} MB) are indexed")
 
 
 def _remote(settings: Settings, remote: RemoteBytes) -> Iterator[Finding]:
@@ -267,7 +267,8 @@ def _policy(settings: Settings) -> Iterator[Finding]:
     if preset == "closed" and not rules:
         text = 'every job is refused; write preset = "reading" under [policy] to let enrolled researchers read labels'
     else:
-        text = f'preset "{preset}" with {rules} rules of your own before it'
+        own = f"{rules} rules of your own before it" if rules else "no rules of your own"
+        text = f'preset "{preset}", {own}'
     yield Finding(level="ok", about="policy", text=text)
     if settings.federation.insecure_loopback:
         yield Finding(

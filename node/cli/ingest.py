@@ -17,6 +17,7 @@ from federation.errors import FederationError
 from federation.safe_fetch import FetchLimits, SafeFetcher
 from linkeddata.dwca_meta import DwcaError
 from node.cli.errors import CommandFailed, UserError
+from node.cli.store_work import size_text
 from node.config import ConfigError, Settings
 from node.folder import FolderBusy, ingest_lock, open_folder
 from node.services.ingest import Fetch, Ingest, IngestReport, Matched, PlanHeld, measure_hash_rate
@@ -146,7 +147,7 @@ def _say(node_dir: Path, intake: Intake, report: IngestReport) -> None:
     else:
         click.echo(
             f"{intake.source}: {report.new} new, {report.changed} changed, {report.unchanged} unchanged records; "
-            f"{report.media} images ({report.bytes_hashed / 1e6:.1f} MB hashed)"
+            f"{report.media} images ({size_text(report.bytes_hashed)} hashed)"
         )
     kept = 0 if report.tombstoned else len(report.plan.vanished)
     for count, text in (
@@ -191,13 +192,13 @@ def _say_dry_run(work: Ingest, intake: Intake, *, as_json: bool) -> None:
         click.echo("  settings     changed since the last ingest: every record is looked at again")
     if plan.vanished_media:
         click.echo(f"  images       {len(plan.vanished_media)} that are known are no longer named")
-    click.echo(f"  files        {files.matched} matched, {files.bytes / 1e9:.3f} GB")
+    click.echo(f"  files        {files.matched} matched, {size_text(files.bytes)}")
     if files.remote:
         click.echo(f'  by address   {files.remote} media rows (--fetch, or fetch = "on-need" in node.toml)')
     _listing("without file", files.unmatched, "media rows")
     _listing("orphan files", files.orphans, "files that no row names")
     if hours is not None:
-        click.echo(f"  time         about {hours:.2f} hours of reading and hashing")
+        click.echo(f"  time         {_time_text(hours)} of reading and hashing")
     for note in itertools.islice(intake.notes, 10):
         click.echo(f"  finding      {note.code}: {note.message}")
     if plan.brake_reason:
@@ -205,6 +206,14 @@ def _say_dry_run(work: Ingest, intake: Intake, *, as_json: bool) -> None:
             f"  HELD         {plan.brake_reason}; to go ahead, the same command with --accept-plan {plan.id} "
             "instead of --dry-run"
         )
+
+
+def _time_text(hours: float) -> str:
+    """How long, as people say it."""
+    if hours >= 1:
+        return f"about {hours:.1f} hours"
+    minutes = round(60 * hours)
+    return f"about {minutes} minute{'' if minutes == 1 else 's'}" if minutes else "less than a minute"
 
 
 def _listing(title: str, names: tuple[str, ...], what: str) -> None:

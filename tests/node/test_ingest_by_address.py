@@ -11,6 +11,7 @@ from aiohttp.test_utils import TestServer
 from conftest import jpeg, rows_of, write_archive
 
 from cas.ids import ContentId
+from node.cli.ingest import _time_text
 from node.cli.main import run
 from node.folder import NodeFolder
 from node.storage.db import connect
@@ -101,7 +102,7 @@ async def test_a_dry_run_says_what_fits_and_what_does_not(
     assert "1 media rows: " in text
     assert "lost.jpg" in text
     assert "stray.jpg" in text
-    assert "hours of reading" in text
+    assert "less than a minute of reading" in text
     assert run(["ingest", folder, str(archive), "--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["bytes"] == sum((archive / f"images/{number}.jpg").stat().st_size for number in range(2))
@@ -110,6 +111,14 @@ async def test_a_dry_run_says_what_fits_and_what_does_not(
     hint = next(line for line in capsys.readouterr().out.splitlines() if "vasculum findings" in line)
     assert run(hint.partition("vasculum ")[2].split()) == 0, "the hint can be typed"
     assert "lost.jpg" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"),
+    [(0.001, "less than a minute"), (1 / 60, "about 1 minute"), (0.5, "about 30 minutes"), (7.26, "about 7.3 hours")],
+)
+def test_times_are_said_as_people_say_them(hours: float, text: str) -> None:
+    assert _time_text(hours) == text
 
 
 def test_a_held_plan_names_the_option_that_lets_it_go_ahead(
