@@ -223,6 +223,35 @@ async def test_the_commands_for_researchers_run_as_they_are_written(world, shell
         assert {"key show", "search family=Fagaceae year=1800,1900"} <= set(ran)
 
 
+async def test_every_option_reaches_the_specification_that_is_signed(world, shell: Shell, tmp_path: Path) -> None:
+    nodes, _, _ = world
+    node, path = nodes[0], tmp_path / "job.json"
+    options = [
+        "--first",
+        "1",
+        "--granularity",
+        "count",
+        "--purpose",
+        "a thesis",
+        "--name",
+        "R. R.",
+        "--publish",
+        "--exact",
+    ]
+    out = await shell("job", "submit", "label-text", "--node", node.origin, "--match", "Martii~1", *options, "--yes",
+                      "--handle", str(path), "--json")  # fmt: skip
+    spec = load_handle(path).job.spec
+    assert (spec.first, spec.granularity, spec.purpose, spec.requester_name) == (1, "count", "a thesis", "R. R.")
+    assert (spec.publish, spec.reuse) == (True, "exact")
+    answer = json.loads(out)
+    assert answer["rows"] == [], "who asked for numbers gets no rows"
+    assert answer["totals"][0]["yes"] == 1
+    plain = tmp_path / "plain.json"
+    await shell("job", "submit", "label-text", "--node", node.origin, "--yes", "--handle", str(plain), "--json")
+    spec = load_handle(plain).job.spec
+    assert (spec.first, spec.granularity, spec.publish, spec.reuse) == (None, "record", False, "conformant")
+
+
 def test_a_sample_draws_each_answer_in_turn_and_the_same_again() -> None:
     def row(answer: str, number: int) -> SimpleNamespace:
         return SimpleNamespace(row=SimpleNamespace(answer=answer, medium=f"m{number:02}", step="label-text/1"))

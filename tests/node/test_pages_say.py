@@ -1,5 +1,6 @@
 """What pages say to people: names instead of ids, licences by name, and what to do where there is nothing."""
 
+import re
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -44,6 +45,24 @@ async def test_a_specimen_begins_with_its_record_and_links_what_was_read(world: 
 )
 def test_what_has_no_name_is_called_by_what_is_known(body: dict[str, object], name: str) -> None:
     assert called(body) == name
+
+
+async def test_pages_load_nothing_from_elsewhere_and_run_nothing_inline(world: World) -> None:
+    paths = ["/", "/search?q=planta", "/policy", "/login", world.specimens["open"], world.media["open"],
+             world.annotations["open"]]  # fmt: skip
+    for path in (path.removeprefix(world.node.settings.origin) for path in paths):
+        answer = await world.client.get(path, headers={"Accept": "text/html"})
+        policy = dict(part.strip().partition(" ")[::2] for part in answer.headers["Content-Security-Policy"].split(";"))
+        assert policy["default-src"] == "'none'"
+        for kind in ("script-src", "style-src", "img-src", "connect-src", "form-action"):
+            assert policy[kind] == "'self'", "nothing inline, nothing from elsewhere"
+        assert (policy["frame-ancestors"], policy["base-uri"]) == ("'none'", "'none'")
+        assert answer.headers["Referrer-Policy"] == "same-origin"
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        text = await answer.text()
+        assert not re.search(r"<style|\sstyle=|\son\w+=|javascript:", text)
+        assert re.findall(r"<script(?![^>]*\ssrc=\"/static/)", text) == []
+        assert re.findall(r"<(?:script|img|link rel=\"stylesheet\")[^>]*(?:src|href)=\"(?!/)", text) == []
 
 
 async def test_an_image_says_of_which_specimen(world: World) -> None:
