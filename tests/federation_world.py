@@ -24,6 +24,7 @@ from linkeddata.envelope import JOB_SPEC, seal
 from linkeddata.job import Emit, JobSpec, JobStep
 from linkeddata.pipeline import PipelineManifest, WorkUnit
 from linkeddata.selection import parse_where
+from node.access import Viewer
 from node.config import Settings, parse_settings
 from node.services.descriptor import DescriptorService
 from node.services.job_rules import OfferedPipeline
@@ -33,9 +34,12 @@ from node.storage.db import Database
 from node.storage.journal import SqliteJournal
 from node.storage.people import enrol
 from node.storage.search import index_specimen
-from node.web import descriptor_api, jobs_api, listing_api
+from node.web import descriptor_api, job_pages, jobs_api, listing_api, pages
+from node.web import keys as web_keys
 from node.web.keys import CLOCK, DATABASE, JOBS, SETTINGS
 from node.web.limits import LIMITS, VisitorLimits
+from node.web.problem import Problem
+from node.web.viewer import SESSION, VIEWER, Session
 
 START = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
 ENVIRONMENT = "sha256:" + "e" * 64
@@ -196,6 +200,27 @@ class SmallNode:
         if self.runner is not None:
             await self.runner.cleanup()
             self.runner = None
+
+
+def page_app(node: SmallNode, *, is_staff: bool) -> web.Application:
+    """The node with its pages, for somebody who is staff or not (how staff log in is tested elsewhere)."""
+
+    @web.middleware
+    async def somebody(request: web.Request, handler: Any) -> web.StreamResponse:
+        request[VIEWER] = Viewer(is_staff=is_staff)
+        if is_staff:
+            request[SESSION] = Session(digest="d", csrf="c")
+        try:
+            return await handler(request)
+        except Problem as problem:
+            return web.Response(status=problem.status)
+
+    app = node.app()
+    app.middlewares.append(somebody)
+    app[web_keys.ENVIRONMENT] = pages.make_environment()
+    app.add_routes([*job_pages.routes(), *pages.routes()])
+    app.on_response_prepare.append(pages.set_headers)
+    return app
 
 
 def free_port() -> int:

@@ -8,11 +8,15 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestServer
 from conftest import NOW
+from federation_world import Clock, make_spec, page_app, signed
+from federation_world import make_node as make_small_node
 from web_world import READ_OPEN, World, serving
 from web_world import SETTINGS as WORLD_SETTINGS
 
 from browser.cdp import Page, browser
+from federation.identity import SigningKey
 from node.folder import NodeFolder
 from node.web.session import make_token
 
@@ -116,3 +120,43 @@ async def test_staff_log_in_with_the_token_and_see_the_jobs_page(world: World) -
         assert "Nobody has asked anything yet" in await page.ask("document.body.innerText")
         await keep(page, "staff-jobs")
         assert page.complaints == []
+
+
+@pytest.mark.parametrize("scripts", [True, False])
+async def test_the_job_page_follows_the_job_by_itself_and_without_scripts_says_how(
+    tmp_path: Path, scripts: bool
+) -> None:
+    node, researcher = make_small_node(tmp_path, clock=Clock(), name="Hortus"), SigningKey.from_seed(b"r" * 32)
+    node.enrol(researcher)
+    for number in range(4):
+        node.add_sheet(f"B-10{number}", lines=["HERBARIUM MARTII" if number == 1 else "x"])
+    spec = make_spec(researcher, [node.origin], purpose="a flora")
+    made = await node.jobs.submit(signed(spec, researcher).to_json(), sender_kid=researcher.kid)
+    await node.jobs.poll()
+    async with TestServer(page_app(node, is_staff=True), host="127.0.0.1") as server, browser(scripts=scripts) as page:
+        url = str(server.make_url(f"/staff/jobs/{made.status.job_id}"))
+        if not scripts:
+            await page.send("Page.enable")
+            await page.send("Page.navigate", url=url)
+            await page.wait_for("Page.loadEventFired")
+            await page.send("DOM.enable")
+            assert "load again for newer figures" in str(await page.send("DOM.getDocument", depth=-1))
+            return
+        await page.open(url)
+        assert "0 of 4 units" in await page.ask("document.body.innerText")
+        assert "load again" not in await page.ask("document.body.innerText")
+        await keep(page, "job-running")
+        await node.work()
+        await node.jobs.poll()
+        await page.ask(
+            """new Promise(done => { const look = () => document.querySelector('[data-live]').dataset.finished === 'yes'
+               ? done(1) : requestAnimationFrame(look); look(); })"""
+        )
+        assert "4 of 4 units" in await page.ask("document.body.innerText")
+        assert "HERBARIUM MARTII" in await page.ask("document.body.innerText")
+        assert page.complaints == []
+        await keep(page, "job-done")
+        await page.send("Emulation.setDeviceMetricsOverride", width=400, height=900, deviceScaleFactor=1, mobile=True)
+        assert await page.ask("document.documentElement.scrollWidth <= window.innerWidth + 1")
+        await keep(page, "job-done-narrow")
+    node.database.close()

@@ -2,37 +2,13 @@
 
 from pathlib import Path
 
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from federation_world import Clock, SmallNode, make_node, make_spec, signed
+from federation_world import Clock, make_node, make_spec, page_app, signed
 
 from cas.ids import ContentId
 from federation.identity import SigningKey
-from node.access import Viewer
-from node.web import job_pages, pages
-from node.web.keys import ENVIRONMENT
-from node.web.problem import Problem
-from node.web.viewer import SESSION, VIEWER, Session
 
 RESEARCHER = SigningKey.from_seed(b"r" * 32)
-
-
-def application(node: SmallNode, *, is_staff: bool) -> web.Application:
-    @web.middleware
-    async def somebody(request: web.Request, handler) -> web.StreamResponse:
-        request[VIEWER] = Viewer(is_staff=is_staff)
-        if is_staff:
-            request[SESSION] = Session(digest="d", csrf="c")
-        try:
-            return await handler(request)
-        except Problem as problem:
-            return web.Response(status=problem.status)
-
-    app = node.app()
-    app.middlewares.append(somebody)
-    app[ENVIRONMENT] = pages.make_environment()
-    app.add_routes(job_pages.routes())
-    return app
 
 
 async def test_staff_follow_a_job_from_the_question_to_the_rows(tmp_path: Path) -> None:
@@ -45,7 +21,7 @@ async def test_staff_follow_a_job_from_the_question_to_the_rows(tmp_path: Path) 
     spec = make_spec(RESEARCHER, [node.origin], match="Martii~1", purpose="a <b>flora</b>")
     status = (await node.jobs.submit(signed(spec, RESEARCHER).to_json(), sender_kid=RESEARCHER.kid)).status
     await node.jobs.poll()
-    async with TestClient(TestServer(application(node, is_staff=True))) as client:
+    async with TestClient(TestServer(page_app(node, is_staff=True))) as client:
         listed = await (await client.get("/staff/jobs")).text()
         assert "R. Researcher" in listed
         assert f"/staff/jobs/{status.job_id}" in listed
@@ -76,7 +52,7 @@ async def test_nobody_else_sees_them(tmp_path: Path) -> None:
     node.add_sheet("B-100", lines=["HERBARIUM MARTII"])
     spec = make_spec(RESEARCHER, [node.origin])
     status = (await node.jobs.submit(signed(spec, RESEARCHER).to_json(), sender_kid=RESEARCHER.kid)).status
-    async with TestClient(TestServer(application(node, is_staff=False))) as client:
+    async with TestClient(TestServer(page_app(node, is_staff=False))) as client:
         for path in ("/staff/jobs", f"/staff/jobs/{status.job_id}"):
             answer = await client.get(path)
             assert answer.status == 403

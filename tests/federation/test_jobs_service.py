@@ -17,7 +17,7 @@ from node.access import ANONYMOUS, STAFF, Viewer
 from node.services import requests as service
 from node.services.job_rules import JobNotTaken, job_id_of
 from node.services.requests import RequestError
-from node.storage import records
+from node.storage import people, records
 from node.storage.jobs import NO_IMAGE, NOT_FETCHED
 
 R = SigningKey.from_seed(b"r" * 32)
@@ -188,6 +188,17 @@ async def test_an_approval_of_another_snapshot_changes_nothing(node: SmallNode, 
     with node.database.transaction() as conn:  # somebody changes what the job covers after it was shown
         conn.execute("UPDATE job_unit SET image = ? WHERE ordinal = 1", ("0" * 64,))
     with node.database.transaction() as conn, pytest.raises(RequestError, match="not the one that was shown"):
+        service.approve(conn, status.job_id, by="c", reason="", snapshot=status.snapshot, now=clock())
+    await node.jobs.poll()
+    assert await node.work() == 0
+
+
+async def test_a_key_that_was_revoked_meanwhile_is_not_approved(node: SmallNode, clock: Clock) -> None:
+    status = await hold(node)
+    node.enrol(OTHER)
+    with node.database.transaction() as conn:
+        assert people.revoke(conn, OTHER.kid, now=clock())
+    with node.database.transaction() as conn, pytest.raises(RequestError, match="revoked meanwhile"):
         service.approve(conn, status.job_id, by="c", reason="", snapshot=status.snapshot, now=clock())
     await node.jobs.poll()
     assert await node.work() == 0
