@@ -6,6 +6,7 @@ A route that is not in the table below fails the test: whoever adds one says her
 import asyncio
 import base64
 import hashlib
+import json
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -18,6 +19,7 @@ from web_world import SETTINGS as WORLD_SETTINGS
 from cas.ids import ContentId
 from linkeddata.times import format_time
 from node.folder import NodeFolder
+from node.storage.search import reindex
 from node.web.session import Sessions, make_token, redeem_token
 
 Make = Callable[..., NodeFolder]
@@ -158,6 +160,65 @@ async def test_what_is_open_is_given_out_so_that_the_tests_above_mean_something(
     assert (await (await world.client.get(f"/search?q={READ_HIDDEN}")).json())["total"] == 0
     assert (await world.client.get(f"/annotation/{last(world.annotations['open'])}")).status == 200
     assert (await world.client.get(f"/annotation/{last(world.annotations['restricted'])}")).status == 404
+
+
+async def cookie_of_staff(world: World) -> str:
+    with world.node.database.transaction() as conn:
+        token = make_token(conn, now=NOW)
+    answer = await world.client.post(
+        "/login", data={"token": token}, headers={"Sec-Fetch-Site": "same-origin"}, allow_redirects=False
+    )
+    return f"vasculum_staff={answer.cookies['vasculum_staff'].value}"
+
+
+@pytest.mark.parametrize("kind", ["open", "restricted", "sensitive"])
+async def test_results_that_are_not_published_are_for_staff_only(world: World, kind: str) -> None:
+    """What a job read and nobody published stays in the journal: on no page, in no list, whatever the image's class."""
+    word = "Unpublishedword"
+    body = {
+        "image": {"width": 64, "height": 48}, "readable": True, "doubts": [],
+        "lines": [{"text": word, "score": "0.9", "box": [4, 6, 20, 10], "writing": "print"}],
+    }  # fmt: skip
+    with world.node.database.transaction() as conn:
+        conn.execute(
+            """INSERT INTO unit (work_key, output, pipeline, parameters, image, environment, state, body, created)
+               VALUES ('k', 'label-text/1', 'p', '{}', ?, 'e', 'done', ?, '2026-11-24T12:00:00Z')""",
+            (world.images[kind], json.dumps(body).encode()),
+        )
+        reindex(conn)
+    for ask in ROUTES.values():
+        for path in ask(world, kind):
+            for accept in ACCEPTS:
+                answer = await world.client.get(path, headers={"Accept": accept}, allow_redirects=False)
+                assert word.encode() not in await answer.read(), path
+    assert (await (await world.client.get(f"/search?q={word}")).json())["total"] == 0
+    headers = {"Cookie": await cookie_of_staff(world), "Accept": "text/html"}
+    page = await (await world.client.get(f"/specimen/{last(world.specimens[kind])}", headers=headers)).text()
+    assert word in page
+    assert "not published" in page
+
+
+async def test_an_annotation_that_is_open_is_hidden_with_its_image(world: World) -> None:
+    """The class of the image decides where an image became restricted and its annotation was not withdrawn yet."""
+    with world.node.database.transaction() as conn:
+        conn.execute("UPDATE record SET access = 0 WHERE iri = ?", (world.annotations["restricted"],))
+    page = await world.client.get(f"/specimen/{last(world.specimens['restricted'])}", headers={"Accept": "text/html"})
+    assert READ_HIDDEN not in await page.text()
+
+
+async def test_a_session_does_nothing_for_pages_of_others(world: World) -> None:
+    cookie = await cookie_of_staff(world)
+    for headers in ({"Sec-Fetch-Site": "cross-site"}, {"Origin": "https://evil.example"}, {}):
+        for method, path in (("POST", "/logout"), ("DELETE", "/jobs/" + "0" * 32)):
+            answer = await world.client.request(method, path, headers={"Cookie": cookie, **headers})
+            assert answer.status == 403, (method, path, headers)
+    assert (await world.client.get("/staff/jobs", headers={"Cookie": cookie})).status == 200, "nobody logged staff out"
+    # From our own page, but without the value that only our own form holds.
+    answer = await world.client.post(
+        "/logout", data={"csrf": "guess"}, headers={"Cookie": cookie, "Sec-Fetch-Site": "same-origin"}
+    )
+    assert answer.status == 403
+    assert (await world.client.get("/staff/jobs", headers={"Cookie": cookie})).status == 200
 
 
 async def test_staff_see_their_own(world: World) -> None:
