@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from aiohttp import web
 
@@ -34,7 +34,7 @@ async def job_list(request: web.Request) -> web.StreamResponse:
         if job is not None:
             jobs.append(
                 {
-                    "id": job.id, "created": f"{job.created:%Y-%m-%d %H:%M}", "status": status.status,
+                    "id": job.id, "created": f"{job.created:%Y-%m-%d %H:%M} UTC", "state": STATES.get(status.status, status.status),
                     "requester": job.requester_name or job.requester_kid, "decision": job.decision,
                     "images": status.images, "message": status.message,
                 }
@@ -68,12 +68,24 @@ async def job_page(request: web.Request) -> web.StreamResponse:
             names = {item.path: item for item in named}
             rows = [_row(row, origin, names) for row in page.rows]
     context = {
-        "job": {**_about(job), "status": status.status, "message": status.message, "is_finished": status.is_finished,
+        "job": {**_about(job), "state": _state(status.status, status.message), "is_finished": status.is_finished,
                 "done": total - pending, "total": total},
         "counts": counts,
         "rows": rows,
     }  # fmt: skip
     return render(request, "job.html", context)
+
+
+STATES: Final = {
+    "accepted": "waiting", "running": "running", "successful": "finished", "failed": "failed", "dismissed": "cancelled",
+}  # fmt: skip
+"""OGC's states as people say them."""
+
+
+def _state(status: str, message: str) -> str:
+    """The state and, where it says more, the message."""
+    said = STATES.get(status, status)
+    return said if message in ("", said) else f"{said}: {message}"
 
 
 def _staff(request: web.Request) -> Any:
@@ -87,7 +99,7 @@ def _about(job: JobRow) -> dict[str, Any]:
     spec = parse_job_spec(parse_json(parse_envelope(job.envelope).payload))
     return {
         "requester": job.requester_name or "somebody", "kid": job.requester_kid, "purpose": job.purpose,
-        "created": f"{job.created:%Y-%m-%d %H:%M:%S}", "decision": job.decision, "reasons": list(job.reasons),
+        "created": f"{job.created:%Y-%m-%d %H:%M:%S} UTC", "decision": job.decision, "reasons": list(job.reasons),
         "selection": spec.selection.to_text(), "match": spec.emit.match if spec.emit else "",
     }  # fmt: skip
 

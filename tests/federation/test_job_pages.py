@@ -35,6 +35,8 @@ async def test_staff_follow_a_job_from_the_question_to_the_rows(tmp_path: Path) 
         await node.jobs.poll()
         done = await (await client.get(f"/staff/jobs/{status.job_id}")).text()
     assert "3 of 3 units" in done
+    assert "<p>running</p>" in running
+    assert "<p>finished</p>" in done
     assert 'data-finished="yes"' in done
     rows = done.partition("<h2>Results</h2>")[2]
     for number in ("B-100", "B-101", "B-102"):
