@@ -34,7 +34,8 @@ async def job_list(request: web.Request) -> web.StreamResponse:
         if job is not None:
             jobs.append(
                 {
-                    "id": job.id, "created": f"{job.created:%Y-%m-%d %H:%M} UTC", "state": STATES.get(status.status, status.status),
+                    "id": job.id, "created": f"{job.created:%Y-%m-%d %H:%M} UTC",
+                    "state": STATES.get(status.status, status.status),
                     "requester": job.requester_name or job.requester_kid, "decision": job.decision,
                     "images": status.images, "message": status.message,
                 }
