@@ -2,6 +2,7 @@
 
 import getpass
 import json
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from linkeddata.times import format_time
 from node.cli.errors import CommandFailed
 from node.cli.node_database import open_database
 from node.cli.researchers import FOLDER
+from node.cli.store_work import size_text
 from node.services import requests as service
 from node.services.requests import HeldRequest, RequestError
 
@@ -54,8 +56,13 @@ def show(folder: Path, request_id: str, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(_document(found), ensure_ascii=False))
         return
-    for name, value in _document(found).items():
-        click.echo(f"{name:14} {value if isinstance(value, str | int) else json.dumps(value, ensure_ascii=False)}")
+    for name, text in _lines(found):
+        click.echo(f"{name:14} {text}")
+    click.echo(
+        f"\nTo let exactly this run: vasculum requests approve {shlex.quote(str(folder))} {found.job.id[:12]} "
+        f"--snapshot {found.job.snapshot_digest}",
+        err=True,
+    )
 
 
 @requests.command(epilog="Example: vasculum requests approve hortus/ 1a2b3c4d --reason 'agreed by mail'")
@@ -106,6 +113,32 @@ def _person() -> str:
         return getpass.getuser()
     except (KeyError, OSError):
         return "unknown"
+
+
+def _lines(found: HeldRequest) -> list[tuple[str, str]]:
+    """The request as a person reads it."""
+    job, spec = found.job, found.spec
+    return [
+        ("request", job.id),
+        ("requester", f"{job.requester_name or 'no name given'}, key {job.requester_kid} ({found.standing})"),
+        ("purpose", job.purpose or "not stated"),
+        ("steps", ", ".join(step.output for step in spec.steps)),
+        ("pipelines", ", ".join(step.pipeline for step in job.steps)),
+        ("selection", spec.selection.to_text() or "everything"),
+        ("question", spec.emit.match if spec.emit else "everything that is read"),
+        ("gets", {"record": "a row per image", "count": "numbers only", "boolean": "whether there is any"}[
+            spec.granularity
+        ]),
+        ("publishes", "asks for public annotations" if spec.publish else "nothing"),
+        ("images", f"{job.images} ({size_text(job.size_bytes)}): "
+         + (", ".join(f"{number} {label}" for label, number in found.access.items()) or "none")),
+        ("for example", ", ".join(found.examples) or "-"),
+        ("why it waits", "; ".join(job.reasons)),
+        ("rule", job.rule),
+        ("snapshot", job.snapshot_digest),
+        ("asked", format_time(job.created)),
+        ("waits until", format_time(job.expires)),
+    ]  # fmt: skip
 
 
 def _document(found: HeldRequest) -> dict[str, Any]:

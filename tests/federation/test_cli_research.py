@@ -382,7 +382,14 @@ async def test_a_request_waits_for_the_curator(world, shell: Shell, tmp_path: Pa
     waiting = json.loads(await shell("requests", "list", folder, "--json"))
     assert len(waiting) == 1
     assert waiting[0]["purpose"] == "a thesis"
-    assert "a thesis" in await shell("requests", "show", folder, waiting[0]["id"][:8])
+    shown = await shell("requests", "show", folder, waiting[0]["id"][:8])
+    assert "a thesis" in shown
+    assert "3 (3.0 kB): 2 open, 1 withheld (sensitive)" in shown
+    assert "a row per image" in shown
+    assert not re.search(r'null|\["|\{"', shown), "it is for people"
+    hint = shell.err.partition("To let exactly this run: vasculum ")[2]
+    assert shlex.split(hint)[:3] == ["requests", "approve", folder]
+    assert waiting[0]["snapshot"] in hint, "what is approved is what was shown"
     await shell("requests", "approve", folder, waiting[0]["id"], "--snapshot", "sha256:" + "0" * 64, code=1)
     assert "something else" in shell.err
     await shell("requests", "approve", folder, waiting[0]["id"][:8], "--reason", "fine")
