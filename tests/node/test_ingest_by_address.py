@@ -67,7 +67,7 @@ async def test_only_when_asked_and_each_failure_has_its_reason(
         assert code == 0, found.err
         return found.out
 
-    assert "5 media rows (use --fetch)" in await vasculum("ingest", folder, archive, "--dry-run")
+    assert "by address   5" in await vasculum("ingest", folder, archive, "--dry-run")
     assert json.loads(await vasculum("ingest", folder, archive, "--json"))["new"] == 5
     assert elsewhere.asked == [], "nobody is asked unless a person wants it"
     await vasculum("ingest", folder, archive, "--fetch")
