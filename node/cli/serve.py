@@ -16,7 +16,7 @@ from node.folder import FolderBusy, NodeFolder, open_folder, serve_lock
 from node.services.withdraw import finish_begun, withdrawals_to_clean
 from node.setup import check_origin
 from node.storage.db import DatabaseError
-from node.web.listen import AT_ONCE, NodeSite
+from node.web.listen import NodeSite, answers_of
 from runners.catalogue import Catalogue
 from runners.errors import PipelineUnavailable
 
@@ -55,11 +55,12 @@ def serve(node_dir: Path, verbose: bool) -> None:
 async def _serve(folder: NodeFolder) -> None:
     settings = folder.settings
     app = build_application(folder, catalogue=Catalogue.of(settings.jobs.pipelines), clock=lambda: datetime.now(UTC))
-    runner = web.AppRunner(app, access_log=logging.getLogger("vasculum.access"), handle_signals=False)
+    access_log = logging.getLogger("vasculum.access")
+    runner = web.AppRunner(app, access_log=access_log, handle_signals=False)
     click.echo(f"{settings.node.name}: starting (workers load their models) ..")
     await runner.setup()
     try:
-        site = NodeSite(runner, settings.server.host, settings.server.port, answers=app[AT_ONCE])
+        site = NodeSite(runner, settings.server.host, settings.server.port, answers=answers_of(app, access_log))
         await site.start()
         app[HEARTBEAT].begin()
         click.echo(f"{settings.node.name}: serving {settings.origin} on {settings.server.host}:{settings.server.port}")

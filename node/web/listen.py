@@ -1,6 +1,7 @@
 """The socket of a node: plain requests for bytes are answered at once, everything else by the web framework."""
 
 import asyncio
+import logging
 from typing import Final
 
 from aiohttp import web
@@ -16,8 +17,9 @@ class NodeSite(web.BaseSite):
     """Listens on one address; started and stopped by its runner like aiohttp's own sites."""
 
     def __init__(
-        self, runner: web.AppRunner, host: str, port: int, *, answers: AtOnce, is_shared: bool = False
+        self, runner: web.AppRunner, host: str, port: int, *, answers: AtOnce | None, is_shared: bool = False
     ) -> None:
+        """``answers`` is None when the framework is to see every request, for its access log."""
         super().__init__(runner, backlog=BACKLOG)
         self._host = host
         self.port = port
@@ -36,8 +38,8 @@ class NodeSite(web.BaseSite):
         framework = self._runner.server
         assert framework is not None
 
-        def connect() -> AtOnceProtocol:
-            return AtOnceProtocol(framework(), self._answers)
+        def connect() -> asyncio.Protocol:
+            return framework() if self._answers is None else AtOnceProtocol(framework(), self._answers)
 
         server = await asyncio.get_running_loop().create_server(
             connect,
@@ -49,3 +51,8 @@ class NodeSite(web.BaseSite):
         )
         self._server = server
         self.port = int(server.sockets[0].getsockname()[1])
+
+
+def answers_of(app: web.Application, access_log: logging.Logger) -> AtOnce | None:
+    """What a site answers at once; None when every request is to be logged, which the framework does."""
+    return None if access_log.isEnabledFor(logging.INFO) else app[AT_ONCE]
