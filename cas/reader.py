@@ -21,6 +21,8 @@ class BlobPlace:
     is_same: Callable[[os.stat_result], bool]
     volume: str = ""
     """Name of the volume it lies in; empty: owned."""
+    relpath: str = ""
+    """Its path in the volume; empty when it is owned."""
 
     def open(self) -> "BlobReader":
         """Opens the file if it is still the one that was indexed; no index is asked.

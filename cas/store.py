@@ -523,7 +523,9 @@ def _place_adopted(cid: ContentId, place: Location, volume: VolumeRow) -> BlobPl
     def open_fd() -> int:
         return open_inside(volume.root, place.path)[0]
 
-    return BlobPlace(id=cid, size=place.size, open_fd=open_fd, is_same=is_unchanged, volume=volume.name)
+    return BlobPlace(
+        id=cid, size=place.size, open_fd=open_fd, is_same=is_unchanged, volume=volume.name, relpath=place.path
+    )
 
 
 def _is_gone(path: Path) -> bool:

@@ -22,6 +22,8 @@ from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
 KNOWN_PIPELINES: Final = ("label-text", "barcode", "quality", "network-probe")
+MOST_PROCESSES: Final = 64
+"""More than this is a mistake: each is an interpreter of about 100 MB, and one per core is enough."""
 MAX_TOML_BYTES: Final = 1_048_576
 """A settings file larger than this is a mistake (a data file was named)."""
 
@@ -49,6 +51,8 @@ class ServerSection:
     max_body_bytes: int = 1_048_576
     trusted_proxies: tuple[str, ...] = ()
     robots: Literal["polite", "none", "all"] = "polite"
+    accel: Literal["", "nginx"] = ""
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -339,6 +343,10 @@ def _check_visitors(settings: Settings) -> None:
             raise ConfigError(
                 f"[server] trusted_proxies: {text!r} is not an address or network such as 127.0.0.1 or 10.0.0.0/8"
             ) from error
+    if settings.server.accel and not settings.server.trusted_proxies:
+        raise ConfigError('[server] accel needs trusted_proxies: the address of your front server, such as "127.0.0.1"')
+    if not 1 <= settings.server.processes <= MOST_PROCESSES:
+        raise ConfigError(f"[server] processes must be 1 to {MOST_PROCESSES}")
     if settings.images.anonymous_max_px < 0:
         raise ConfigError("images.anonymous_max_px must be 0 (no limit) or larger")
 

@@ -18,6 +18,7 @@ COMMANDS: Final[dict[str, str]] = {
     "init": "node.cli.init:init",
     "ingest": "node.cli.ingest:ingest",
     "serve": "node.cli.serve:serve",
+    "front": "node.cli.front:front",
     "doctor": "node.cli.doctor:doctor",
     "volume": "node.cli.volume:volume",
     "hash": "node.cli.volume:hash_listed_files",

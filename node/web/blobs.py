@@ -9,6 +9,7 @@ Invariants:
 - ``node.access`` decides; private and absent bytes get the same 404.
 - The file is checked when it is opened and again after its last byte was read; a changed file is never served under
   the old id: nothing is sent, or the connection ends before the answer is complete.
+- Bytes that a front server sends (``node.web.accel``) are decided and checked here all the same.
 - Only open bytes are cacheable by others; images are never interpreted as anything else (nosniff, sandbox).
 """
 
@@ -29,8 +30,10 @@ from cas.store import BlobStore
 from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
 from node.storage.db import Database
 from node.storage.facts import bytes_facts
+from node.web.accel import headers_for_front, is_asked
 from node.web.at_once import AT_ONCE_BYTES
 from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, REMOTE, SETTINGS
+from node.web.limits import HANDED_OVER, LIMITS
 from node.web.problem import Problem
 from node.web.ranges import ByteAnswer, decide_bytes
 from node.web.refusals import not_here, withheld
@@ -62,15 +65,24 @@ async def content(request: web.Request) -> web.StreamResponse:
         cid = ContentId.from_hex(request.match_info["hex"])
     except ContentIdError:
         return _redirect_alias(request.match_info["hex"])
-    wanted = _Wanted(cid=cid, viewer=viewer_of(request), request=request)
+    for_front = (
+        is_asked(request.headers, request.method, request.app[SETTINGS].server.accel)
+        and request.app[LIMITS].comes_from_front(request)
+    )  # fmt: skip
+    wanted = _Wanted(cid=cid, viewer=viewer_of(request), request=request, for_front=for_front)
     known = request.app[WARM].find(cid.hex) if wanted.viewer == ANONYMOUS else None
-    found = None if known is None else _find_warm(known, request)
+    found = None if known is None else _find_warm(known, wanted)
     if found is None:
         found = await _find_in_thread(wanted)
     with found.blob:
         headers = _headers(found)
         if request.method == "GET":
             request.app[CARE].served(found.blob.place.volume, found.answer.length)
+        if for_front and found.answer.length and found.answer.status == (206 if "Range" in request.headers else 200):
+            request[HANDED_OVER] = found.answer.length
+            return web.Response(
+                headers=headers_for_front(found.blob.place, headers, is_range=found.answer.status == 206)
+            )
         if found.body is not None or request.method == "HEAD" or found.answer.length == 0:
             return _whole(request, found, headers)
         return await _stream(request, found.blob, found.answer, headers)
@@ -81,6 +93,8 @@ class _Wanted:
     cid: ContentId
     viewer: Viewer
     request: web.Request
+    for_front: bool = False
+    """Whether the front server sends what is found."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,15 +115,16 @@ class _NotKept(BlobNotFound):
     """This viewer may see the bytes, and no copy is here."""
 
 
-def _find_warm(known: WarmPlace, request: web.Request) -> _Found | None:
+def _find_warm(known: WarmPlace, wanted: _Wanted) -> _Found | None:
     """Answers from memory, in the loop; None when that cannot be done at once, or something is wrong."""
+    request = wanted.request
     try:
         blob = known.place.open()
     except (OSError, CasError):
         return None
     answer = decide_bytes(request.headers, size=blob.size, etag=_etag(blob.id), method=request.method)
     body = None
-    if request.method == "GET" and answer.length <= AT_ONCE_BYTES:
+    if request.method == "GET" and answer.length <= AT_ONCE_BYTES and not wanted.for_front:
         body = blob.pread_at_once(answer.offset, answer.length)
         if body is None or not blob.is_unchanged():
             blob.close()
@@ -164,11 +179,11 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
         if type(error) is not BlobNotFound:  # withdrawn, and whatever else has a reason of its own
             raise
         raise _NotKept(cid) from error
-    is_remote = request.app[REMOTE].bytes.note_use(cid, now=request.app[CLOCK]())
     try:
+        is_remote = request.app[REMOTE].bytes.note_use(cid, now=request.app[CLOCK]())
         answer = decide_bytes(request.headers, size=blob.size, etag=_etag(cid), method=request.method)
         body = None
-        if request.method == "GET" and answer.length <= AT_ONCE_BYTES:
+        if request.method == "GET" and answer.length <= AT_ONCE_BYTES and not wanted.for_front:
             body = blob.pread(answer.offset, answer.length)
             blob.check_unchanged()
         return _Found(
@@ -179,7 +194,7 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
             body=body,
             # The use of remote bytes must be seen, so they are not answered from memory.
             is_local=not is_remote
-            and body is not None
+            and (body is not None or wanted.for_front)
             and blob.pread_at_once(answer.offset, min(1, answer.length)) is not None,
         )
     except BaseException:

@@ -77,7 +77,7 @@ class VisitorLimits:
 
     def visitor(self, request: web.Request) -> tuple[str, str] | None:
         """The address that asks and its block; None when visitors cannot be told apart."""
-        peer = request.remote
+        peer = peer_of(request)
         if not peer:
             return None
         if not self._trusted or not self._peers(peer):
@@ -86,6 +86,11 @@ class VisitorLimits:
         if len(forwarded) > _MOST_FORWARDED_CHARS:
             forwarded = forwarded[-_MOST_FORWARDED_CHARS:].partition(",")[2]
         return self._forwarded(peer, forwarded)
+
+    def comes_from_front(self, request: web.Request) -> bool:
+        """Whether a front server that the settings name has sent this request."""
+        peer = peer_of(request)
+        return bool(peer and self._trusted and self._peers(peer))
 
     def charge_key(self, kid: str) -> None:
         """Counts a request that a key has signed.
@@ -224,6 +229,15 @@ class Place:
 
 LIMITS: Final = web.AppKey("limits", VisitorLimits)
 PLACE: Final = web.RequestKey("place", Place)
+PEER: Final = web.RequestKey("peer", str)
+"""Who is at the other end of a connection that another process of this node has accepted."""
+HANDED_OVER: Final = web.RequestKey("handed_over", int)
+"""Bytes that the front sends in the place of this node."""
+
+
+def peer_of(request: web.Request) -> str:
+    """The address at the other end of the connection; empty when there is none."""
+    return request.get(PEER) or request.remote or ""
 
 
 @web.middleware
@@ -282,6 +296,8 @@ def _is_address(text: str) -> bool:
 def _length(request: web.Request, response: web.StreamResponse) -> int:
     if request.method == "HEAD":
         return 0
+    if HANDED_OVER in request:
+        return request[HANDED_OVER]
     if response.prepared:
         return response.body_length
     return response.content_length or 0
