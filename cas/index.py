@@ -66,8 +66,9 @@ class VolumeRow:
 class BlobIndex:
     """The index; thread-safe, blocking."""
 
-    def __init__(self, path: Path, writer: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, writer: sqlite3.Connection, *, only_reads: bool = False) -> None:
         self._path = path
+        self._only_reads = only_reads
         self._writer = writer
         self._lock = threading.Lock()
         self._idle: deque[sqlite3.Connection] = deque()
@@ -93,6 +94,20 @@ class BlobIndex:
                 raise StoreFailed(f"{path} cannot be used as an index: {why_refused(path, error)}") from error
             raise
         return cls(path, conn)
+
+    @classmethod
+    def open_to_read(cls, path: Path) -> Self:
+        """Opens an index that another process keeps; SQLite itself refuses every write.
+
+        Raises:
+            StoreFailed: it is not there, or cannot be used.
+        """
+        try:
+            conn = _connect(path, only_reads=True)
+            conn.execute("SELECT 1 FROM blob LIMIT 1").fetchone()
+        except sqlite3.Error as error:
+            raise StoreFailed(f"{path} cannot be used as an index: {why_refused(path, error)}") from error
+        return cls(path, conn, only_reads=True)
 
     def close(self) -> None:
         """Closes every connection; no call may be under way."""
@@ -294,7 +309,7 @@ class BlobIndex:
             try:
                 conn = self._idle.pop()
             except IndexError:
-                conn = _connect(self._path)
+                conn = _connect(self._path, only_reads=self._only_reads)
                 conn.execute("PRAGMA query_only=ON")
             rows = conn.execute(sql, values).fetchall()
         except sqlite3.Error as error:
@@ -319,8 +334,9 @@ def _without_withdrawn(conn: sqlite3.Connection, found: Sequence[Location]) -> S
     return [item for item in found if conn.execute(ask, (withdrawal_mark(key, item.sha),)).fetchone() is None]
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    conn = sqlite3.connect(path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False)
+def _connect(path: Path, *, only_reads: bool = False) -> sqlite3.Connection:
+    name = f"file:{quote(str(path.absolute()))}?mode=ro" if only_reads else str(path)
+    conn = sqlite3.connect(name, timeout=_BUSY_S, isolation_level=None, check_same_thread=False, uri=only_reads)
     conn.row_factory = sqlite3.Row
     return conn
 

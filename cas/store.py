@@ -118,6 +118,24 @@ class BlobStore:
             os.close(presence)
             raise
 
+    @classmethod
+    def open_to_read(cls, folder: Path) -> Self:
+        """Opens a store that another process of ours keeps: nothing can be stored through it.
+
+        Raises:
+            StoreFailed: there is no store, or it cannot be used.
+        """
+        try:
+            presence = os.open(folder / "lock", os.O_RDWR | os.O_CLOEXEC)
+        except OSError as error:
+            raise StoreFailed(f"{folder} cannot be used: {error.strerror}") from error
+        try:
+            fcntl.flock(presence, fcntl.LOCK_SH)
+            return cls(folder, BlobIndex.open_to_read(folder / "index.sqlite"), presence)
+        except BaseException:
+            os.close(presence)
+            raise
+
     def close(self) -> None:
         """Closes the index; safe to repeat."""
         if self._presence >= 0:

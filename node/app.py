@@ -13,9 +13,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from datetime import datetime
-from ipaddress import ip_address
 from typing import Final
-from urllib.parse import urlsplit
 
 from aiohttp import web
 from apscheduler.jobstores.memory import MemoryJobStore
@@ -38,6 +36,7 @@ from node.storage.journal import SqliteJournal
 from node.storage.people import forget_nonces
 from node.web import blobs, descriptor_api, ipfs, job_pages, jobs_api, listing_api, pages, records_api, session
 from node.web.at_once import AtOnce
+from node.web.boundary import boundary_middleware, is_our_host
 from node.web.keys import (
     BLOBS,
     CARE,
@@ -56,9 +55,9 @@ from node.web.limits import LIMITS, VisitorLimits, limits_middleware, sending_be
 from node.web.listen import AT_ONCE
 from node.web.negotiate import wants_html
 from node.web.previews import Previews
-from node.web.problem import Handler, Problem, problem_middleware, problem_response
-from node.web.ranges import ByteAnswer
-from node.web.warm import WarmPlace, WarmPlaces
+from node.web.private_channel import private_channel_middleware
+from node.web.problem import Handler, problem_middleware
+from node.web.warm import WarmPlaces
 from runners.catalogue import Catalogue
 from runners.decode import Limits
 from runners.engine import Engine, EngineHooks, EngineSettings
@@ -78,7 +77,6 @@ CARE_SLICE_S: Final = 50.0
 """How long bytes are read again in the background before it is asked anew what is due."""
 PING_TICK_S: Final = 2
 """How often the heartbeat looks whether a registry is due (``node.services.registry_ping`` says when)."""
-MAX_TARGET_CHARS: Final = 8000
 FOLDER: Final = web.AppKey("folder", NodeFolder)
 HEARTBEAT: Final = web.AppKey("heartbeat", Heartbeat)
 log = logging.getLogger("vasculum")
@@ -91,8 +89,8 @@ def build_application(
     settings = folder.settings
     app = web.Application(
         middlewares=[
-            _boundary_middleware, problem_middleware, session.session_middleware, limits_middleware,
-            _html_jobs_middleware,
+            private_channel_middleware, boundary_middleware, problem_middleware, session.session_middleware,
+            limits_middleware, _html_jobs_middleware,
         ],
         client_max_size=settings.server.max_body_bytes,
     )  # fmt: skip
@@ -114,8 +112,8 @@ def build_application(
     app[NEEDS] = needs = RemoteNeeds(settings, folder.database, remote, clock=clock)
     app[AT_ONCE] = AtOnce(
         warm,
-        is_our_host=lambda host: _is_our_host(host, settings.origin),
-        headers_of=_public_headers,
+        is_our_host=lambda host: is_our_host(host, settings.origin),
+        headers_of=blobs.public_headers,
         take=app[LIMITS].take_at_once,
         served=care.served,
     )
@@ -133,12 +131,6 @@ def build_application(
     if remote.sources:
         app.cleanup_ctx.append(_run_fetches)
     return app
-
-
-def _public_headers(known: WarmPlace, answer: ByteAnswer) -> dict[str, str]:
-    place = known.place
-    own = blobs.headers_of(place.id, place.size, answer, media_type=known.media_type, is_public=True)
-    return {**pages.SECURITY, **own}
 
 
 def _build_jobs(
@@ -304,30 +296,6 @@ async def ping_registries(app: web.Application) -> None:
     async with HttpTransport() as transport:
         outcomes = await registry_ping(transport, origin=app[SETTINGS].origin, registries=due)
     heartbeat.after(outcomes, now=clock(), jitter=secrets.randbelow(1000) / 1000)
-
-
-@web.middleware
-async def _boundary_middleware(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuses requests for other hosts (DNS rebinding) and absurd targets, before anything looks at them."""
-    problem: Problem | None = None
-    if not _is_our_host(request.host, request.app[SETTINGS].origin):
-        problem = Problem(421, "wrong-host", "Not this host", "This node answers under its public address only.")
-    elif len(request.raw_path) > MAX_TARGET_CHARS:
-        problem = Problem(414, "too-long", "The address is too long", f"At most {MAX_TARGET_CHARS} characters.")
-    if problem is not None:
-        return problem_response(request, problem)
-    return await handler(request)
-
-
-def _is_our_host(text: str, origin: str) -> bool:
-    host = text.lower()
-    if host == urlsplit(origin).netloc.lower():
-        return True
-    try:
-        name = urlsplit(f"//{host}").hostname or ""
-        return ip_address(name).is_loopback
-    except ValueError:
-        return False
 
 
 @web.middleware

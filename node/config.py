@@ -237,6 +237,11 @@ class Settings:
         return self.folder / "data" / "lock"
 
     @property
+    def channel_path(self) -> Path:
+        """The folder of the socket by which the processes of the node speak with each other."""
+        return self.folder / "data" / "channel"
+
+    @property
     def origin(self) -> str:
         """The public origin without a trailing slash; the start of every IRI."""
         return self.node.public_url.rstrip("/")

@@ -62,9 +62,9 @@ def lock_down(*, memory_bytes: int | None) -> bool:
     return not can_open_socket() and are_all_threads_filtered()
 
 
-def die_with_parent() -> None:
-    """Asks the kernel to kill this process when its parent ends, so that no worker outlives its node."""
-    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def die_with_parent(number: signal.Signals = signal.SIGKILL) -> None:
+    """Asks the kernel to end this process when its parent ends, so that no worker outlives its node."""
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0)
 
 
 def can_open_socket() -> bool:

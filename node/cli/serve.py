@@ -1,6 +1,7 @@
 """``vasculum serve``: runs a node until it is told to stop."""
 
 import asyncio
+import contextlib
 import logging
 import signal
 from datetime import UTC, datetime
@@ -13,10 +14,13 @@ from node.app import HEARTBEAT, build_application
 from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError
 from node.folder import FolderBusy, NodeFolder, open_folder, serve_lock
+from node.processes import ReaderProcesses
 from node.services.withdraw import finish_begun, withdrawals_to_clean
 from node.setup import check_origin
 from node.storage.db import DatabaseError
+from node.web.keys import CARE
 from node.web.listen import NodeSite, answers_of
+from node.web.private_channel import private_folder, serve_channel
 from runners.catalogue import Catalogue
 from runners.errors import PipelineUnavailable
 
@@ -45,30 +49,40 @@ def serve(node_dir: Path, verbose: bool) -> None:
                 )
             for problem in folder.blobs.volume_problems():
                 click.echo(f"warning: {problem}", err=True)
-            asyncio.run(_serve(folder))
+            asyncio.run(_serve(folder, verbose=verbose))
     except (ConfigError, DatabaseError, FolderBusy, PipelineUnavailable) as error:
         raise UserError(str(error)) from error
     except OSError as error:
         raise CommandFailed(f"cannot serve: {error.strerror or error}") from error
 
 
-async def _serve(folder: NodeFolder) -> None:
+async def _serve(folder: NodeFolder, *, verbose: bool) -> None:
     settings = folder.settings
     app = build_application(folder, catalogue=Catalogue.of(settings.jobs.pipelines), clock=lambda: datetime.now(UTC))
     access_log = logging.getLogger("vasculum.access")
     runner = web.AppRunner(app, access_log=access_log, handle_signals=False)
     click.echo(f"{settings.node.name}: starting (workers load their models) ..")
     await runner.setup()
-    try:
-        site = NodeSite(runner, settings.server.host, settings.server.port, answers=answers_of(app, access_log))
+    server = settings.server
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(runner.cleanup)
+        answers = answers_of(app, access_log)
+        site = NodeSite(runner, server.host, server.port, answers=answers, is_shared=server.processes > 1)
         await site.start()
+        if server.processes > 1:
+            channel = stack.enter_context(private_folder(settings.channel_path))
+            await serve_channel(runner, channel)
+            others = ReaderProcesses(
+                settings.folder, count=server.processes - 1, port=site.port, served=app[CARE].served, verbose=verbose
+            )
+            stack.push_async_callback(others.stop)  # before the core stops to answer them
+            await others.start()
         app[HEARTBEAT].begin()
-        click.echo(f"{settings.node.name}: serving {settings.origin} on {settings.server.host}:{settings.server.port}")
+        extra = f" with {server.processes} processes" if server.processes > 1 else ""
+        click.echo(f"{settings.node.name}: serving {settings.origin} on {server.host}:{site.port}{extra}")
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, stop.set)
         await stop.wait()
         click.echo("stopping")
-    finally:
-        await runner.cleanup()

@@ -31,6 +31,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self, TypeVar
+from urllib.parse import quote
 
 from cas.disk import why_refused
 
@@ -59,8 +60,9 @@ class _Write:
 class Database:
     """One SQLite file with its writer thread and its readers."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, only_reads: bool = False) -> None:
         self.path = path
+        self._only_reads = only_reads
         self._local = threading.local()
         self._queue: queue.Queue[_Write | None] = queue.Queue()
         self._thread: threading.Thread | None = None
@@ -84,11 +86,30 @@ class Database:
             raise DatabaseError(f"{path} cannot be used as a node database: {why_refused(path, error)}") from error
         return cls(path)
 
+    @classmethod
+    def open_to_read(cls, path: Path) -> Self:
+        """Opens a database that another process keeps; SQLite itself refuses every write.
+
+        Raises:
+            DatabaseError: it is not there, or is not of this program's schema.
+        """
+        try:
+            conn = connect(path, read_only=True, only_reads=True)
+            try:
+                at, newest = int(conn.execute("PRAGMA user_version").fetchone()[0]), migrations()[-1][0]
+            finally:
+                conn.close()
+        except sqlite3.Error as error:
+            raise DatabaseError(f"{path} cannot be used as a node database: {why_refused(path, error)}") from error
+        if at != newest:
+            raise DatabaseError(f"{path} has schema {at}, this program knows {newest}: the node must be started again")
+        return cls(path, only_reads=True)
+
     # ------------------------------------------------------------------ blocking use (command line, worker threads)
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """One write transaction; committed durably on exit, rolled back on an exception."""
-        conn = connect(self.path)
+        conn = connect(self.path, only_reads=self._only_reads)
         try:
             conn.execute("BEGIN IMMEDIATE")
             yield conn
@@ -105,7 +126,7 @@ class Database:
         """A consistent read-only view, kept per thread; reads longer than ``limit_s`` seconds are stopped."""
         conn: sqlite3.Connection | None = getattr(self._local, "reader", None)
         if conn is None:
-            conn = connect(self.path, read_only=True)
+            conn = connect(self.path, read_only=True, only_reads=self._only_reads)
             self._local.reader = conn
             with self._guard:
                 self._connections.append(conn)
@@ -131,7 +152,7 @@ class Database:
         """
         try:
             if self._watcher is None:
-                conn = connect(self.path, read_only=True)
+                conn = connect(self.path, read_only=True, only_reads=self._only_reads)
                 conn.execute("PRAGMA busy_timeout=0")
                 with self._guard:
                     self._connections.append(conn)
@@ -159,6 +180,8 @@ class Database:
         with self._guard:
             if self._closed:
                 raise DatabaseError("the database is closed")
+            if self._only_reads:
+                raise DatabaseError("this process only reads")
             if self._thread is None:
                 self._thread = threading.Thread(target=self._write_loop, name="db-write", daemon=True)
                 self._thread.start()
@@ -238,9 +261,18 @@ class Database:
                 write.done.set_exception(failure)
 
 
-def connect(path: Path, *, read_only: bool = False) -> sqlite3.Connection:
-    """A connection with this project's pragmas; transactions are explicit (no implicit BEGIN)."""
-    conn = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+def connect(path: Path, *, read_only: bool = False, only_reads: bool = False) -> sqlite3.Connection:
+    """A connection with this project's pragmas; transactions are explicit (no implicit BEGIN).
+
+    Args:
+        path: the file.
+        read_only: this connection does not write (``query_only``).
+        only_reads: this process does not write: the file is opened for reading.
+    """
+    name = f"file:{quote(str(path.absolute()))}?mode=ro" if only_reads else str(path)
+    conn = sqlite3.connect(
+        name, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False, uri=only_reads
+    )  # fmt: skip
     conn.row_factory = sqlite3.Row
     conn.execute("PRAGMA foreign_keys=ON")
     conn.execute("PRAGMA synchronous=FULL")

@@ -34,6 +34,7 @@ from node.web.accel import headers_for_front, is_asked
 from node.web.at_once import AT_ONCE_BYTES
 from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, REMOTE, SETTINGS
 from node.web.limits import HANDED_OVER, LIMITS
+from node.web.pages import SECURITY
 from node.web.problem import Problem
 from node.web.ranges import ByteAnswer, decide_bytes
 from node.web.refusals import not_here, withheld
@@ -261,6 +262,13 @@ def headers_of(cid: ContentId, size: int, answer: ByteAnswer, *, media_type: str
     if answer.status == 206:
         headers["Content-Range"] = f"bytes {answer.offset}-{answer.offset + answer.length - 1}/{size}"
     return headers
+
+
+def public_headers(known: WarmPlace, answer: ByteAnswer) -> dict[str, str]:
+    """Every header of an answer with open bytes that is given without the framework."""
+    place = known.place
+    own = headers_of(place.id, place.size, answer, media_type=known.media_type, is_public=True)
+    return {**SECURITY, **own}
 
 
 def _whole(request: web.Request, found: _Found, headers: dict[str, str]) -> web.Response:

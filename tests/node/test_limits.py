@@ -94,7 +94,7 @@ def test_an_address_and_its_block(text: str, keys: tuple[str, str] | None) -> No
 
 def visitor(peer: str, *forwarded: str, trusted: tuple[str, ...] = ()) -> tuple[str, str] | None:
     headers = CIMultiDict([("X-Forwarded-For", value) for value in forwarded])
-    request = SimpleNamespace(remote=peer, headers=headers)
+    request = SimpleNamespace(remote=peer, headers=headers, get=lambda key: None)
     return VisitorLimits(LimitsSection(), trusted).visitor(request)  # type: ignore[arg-type]
 
 

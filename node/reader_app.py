@@ -1,0 +1,98 @@
+"""The application of an extra process: answers visitors from the databases, and writes nothing.
+
+Invariants:
+- Databases are opened so that SQLite refuses to write; the signing key is not read.
+- What it answers itself is a list of routes (``_OWN``); a route that is new is the core's until it is written there.
+- Staff and researchers are the core's: this process knows nobody, so it shows what anybody may see.
+
+It leaves out: passing the rest on (``node.web.private_channel``), starting and ending (``node.reader_main``).
+"""
+
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from aiohttp import web
+
+from cas.store import BlobStore
+from node.config import Settings
+from node.services.care import Care
+from node.storage.db import Database
+from node.web import blobs, listing_api, pages, records_api
+from node.web.at_once import AtOnce
+from node.web.boundary import boundary_middleware, is_our_host
+from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, ENVIRONMENT, SETTINGS
+from node.web.limits import LIMITS, VisitorLimits, limits_middleware, sending_begins
+from node.web.listen import AT_ONCE
+from node.web.private_channel import FORWARDER, Forwarder, forwarding_middleware
+from node.web.problem import problem_middleware
+from node.web.warm import WarmPlaces
+
+_OWN: Final = frozenset(
+    (
+        blobs.content, blobs.alias, blobs.alias_ni, records_api.resolve, records_api.specimen, records_api.medium,
+        records_api.media_of_bytes, records_api.annotation, listing_api.search_page, listing_api.changes, pages.home,
+        pages.static, pages.policy, pages.robots, pages.healthz,
+    )
+)  # fmt: skip
+"""Handlers that only read the databases and files. Previews start processes and keep files: the core's."""
+
+
+class ToldCare(Care):
+    """Remembers what visitors were sent, for the core, which paces scrub and jobs by it."""
+
+    def __init__(
+        self, store: BlobStore, settings: Settings, *, clock: Callable[[], datetime], monotonic: Callable[[], float]
+    ) -> None:
+        super().__init__(store, settings, clock=clock, monotonic=monotonic)
+        self._told: Counter[str] = Counter()
+
+    def served(self, volume: str, count: int) -> None:
+        """A visitor was sent bytes of this volume."""
+        self._told[volume] += count
+
+    def take_told(self) -> dict[str, int]:
+        """What was sent since the last time."""
+        found, self._told = dict(self._told), Counter()
+        return found
+
+
+def build_reader_application(
+    settings: Settings, database: Database, store: BlobStore, *, clock: Callable[[], datetime], core: Path
+) -> web.Application:
+    """The application; ``core`` is the socket of the process that does everything else."""
+    app = web.Application(
+        middlewares=[boundary_middleware, problem_middleware, forwarding_middleware, limits_middleware],
+        client_max_size=settings.server.max_body_bytes,
+    )
+    app.on_response_prepare.append(pages.set_headers)
+    app.on_response_prepare.append(sending_begins)
+    app[LIMITS] = VisitorLimits(settings.limits, settings.server.trusted_proxies)
+    app[SETTINGS] = settings
+    app[DATABASE] = database
+    app[BLOBS] = store
+    app[CLOCK] = clock
+    app[ENVIRONMENT] = pages.make_environment()
+    app[blobs.WARM] = warm = WarmPlaces(database, store)
+    app[CARE] = care = ToldCare(store, settings, clock=clock, monotonic=time.monotonic)
+    app[AT_ONCE] = AtOnce(
+        warm,
+        is_our_host=lambda host: is_our_host(host, settings.origin),
+        headers_of=blobs.public_headers,
+        take=app[LIMITS].take_at_once,
+        served=care.served,
+    )
+    app[FORWARDER] = Forwarder(core)
+    for module in (pages, blobs, records_api, listing_api):
+        app.add_routes([route for route in module.routes() if route.handler in _OWN])
+    app.cleanup_ctx.append(_run_forwarder)
+    return app
+
+
+async def _run_forwarder(app: web.Application) -> AsyncIterator[None]:
+    await app[FORWARDER].start()
+    yield
+    await app[FORWARDER].close()
