@@ -116,6 +116,8 @@ def build_application(
         headers_of=blobs.public_headers,
         take=app[LIMITS].take_at_once,
         served=care.served,
+        accel=settings.server.accel,
+        is_front=app[LIMITS].is_front,
     )
     engine, jobs = _build_jobs(folder, catalogue, clock, care, needs, remote, boot or secrets.token_hex(8))
     app[ENGINE] = engine

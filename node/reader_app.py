@@ -84,6 +84,8 @@ def build_reader_application(
         headers_of=blobs.public_headers,
         take=app[LIMITS].take_at_once,
         served=care.served,
+        accel=settings.server.accel,
+        is_front=app[LIMITS].is_front,
     )
     app[FORWARDER] = Forwarder(core)
     for module in (pages, blobs, records_api, listing_api):

@@ -39,10 +39,12 @@ def is_asked(headers: Mapping[str, str], method: str, accel: Literal["", "nginx"
     """Whether this request may be handed over, if it comes from a trusted front."""
     if not accel or method != "GET" or headers.get(ANNOUNCES) != accel:
         return False
-    wanted = headers.get("Range")
-    return (wanted is None or _PLAIN_RANGE.match(wanted) is not None) and not any(
-        name in headers for name in _CONDITIONS
-    )
+    return is_plain(headers.get("Range")) and not any(name in headers for name in _CONDITIONS)
+
+
+def is_plain(wanted: str | None) -> bool:
+    """Whether a front understands this range (None: the whole) exactly as this node does."""
+    return wanted is None or _PLAIN_RANGE.match(wanted) is not None
 
 
 def address_of(place: BlobPlace) -> str:

@@ -2,8 +2,9 @@
 file is opened, checked and read, and head and body leave in one write.
 
 Only for the plainest request there is, which is nearly all of them: ``GET /cas/sha256/{hex}`` of an anonymous client,
-one request at a time, no condition, at most a range. What is unusual in any way goes to the framework, with the whole
-connection from then on, so that two readers never share one stream of bytes.
+one request at a time, no condition, at most a range. Everything else goes to the framework; with the whole connection
+from then on, unless what came was surely one whole request without a body: two readers never share a stream of bytes
+of which one has seen a part. A front that sends the bytes itself (``node.web.accel``) is told here which file it is.
 
 Invariants:
 - The answer has the status, the headers and the bytes that ``node.web.blobs`` gives; a test compares them.
@@ -23,12 +24,13 @@ import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from aiohttp.helpers import rfc822_formatted_time
 from aiohttp.http import SERVER_SOFTWARE
 
 from cas.errors import CasError
+from node.web.accel import headers_for_front, is_plain
 from node.web.ranges import ByteAnswer, decide_bytes
 from node.web.warm import WarmPlace, WarmPlaces
 
@@ -45,9 +47,16 @@ _LINE: Final = re.compile(r"([A-Za-z0-9-]{1,64}):[ \t]*([\x21-\x7e][\x20-\x7e]*)
 _PLAIN: Final = frozenset(
     ("accept", "accept-encoding", "accept-language", "connection", "dnt", "host", "range", "referer", "user-agent",
      "sec-fetch-dest", "sec-fetch-mode", "sec-fetch-site", "sec-fetch-user", "sec-ch-ua", "sec-ch-ua-mobile",
-     "sec-ch-ua-platform", "upgrade-insecure-requests", "priority")
+     "sec-ch-ua-platform", "upgrade-insecure-requests", "priority", "via", "x-forwarded-for", "x-forwarded-host",
+     "x-forwarded-proto", "x-node-accel")
 )  # fmt: skip
-"""Headers that decide nothing here. Any other (a cookie, a condition, a signature) is for the framework."""
+"""Headers that decide nothing here, or what a ``Plan`` says. Any other (a cookie, a condition, a signature) is for the
+framework."""
+_FRAMING: Final = re.compile(
+    rb"\n(?:content-length|transfer-encoding|upgrade|expect|connection(?![ \t]*:[ \t]*keep-alive\r\n))[ \t]*:",
+    re.IGNORECASE,
+)
+"""Headers by which more may follow than a head, or something else than the next request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +65,10 @@ class Plan:
 
     wanted: str | None
     """The range, as it was written."""
+    forwarded: str | None = None
+    """For whom a front asks."""
+    announced: str = ""
+    """What a front says that it is."""
 
 
 class AtOnce:
@@ -67,16 +80,21 @@ class AtOnce:
         *,
         is_our_host: Callable[[str], bool],
         headers_of: Callable[[WarmPlace, ByteAnswer], dict[str, str]],
-        take: Callable[[str, int], bool],
+        take: Callable[[str, str | None, int], bool],
         served: Callable[[str, int], None],
+        accel: Literal["", "nginx"],
+        is_front: Callable[[str], bool],
     ) -> None:
         self._warm = warm
         self._is_our_host = is_our_host
         self._headers_of = headers_of
         self._take = take
         self._served = served
+        self._accel = accel
+        self._is_front = is_front
         self._plans: dict[bytes, Plan | None] = {}
         self._heads: dict[str, tuple[WarmPlace, bytes]] = {}
+        self._buffer = bytearray()
 
     def plan(self, data: bytes) -> Plan | None:
         """What these received bytes ask for, if they are one whole plain request and nothing more."""
@@ -87,8 +105,11 @@ class AtOnce:
         except KeyError:
             return self._remember(data[_HEAD_BEGIN:])
 
-    def find(self, data: bytes, plan: Plan, peer: str) -> bytearray | None:
-        """The whole answer to a plain request; None when the framework is to answer."""
+    def find(self, data: bytes, plan: Plan, peer: str) -> memoryview | None:
+        """The whole answer to a plain request; None when the framework is to answer.
+
+        It lies in a buffer that the next answer overwrites; whoever still needs it then says so (``keep``).
+        """
         known = self._warm.find(data[len(_START) : _HEX_END].decode("ascii", "replace"))
         if known is None:
             return None
@@ -98,13 +119,44 @@ class AtOnce:
             if plan.wanted is None
             else decide_bytes({"Range": plan.wanted}, size=size, etag="")
         )
-        if answer.status not in (200, 206) or not 0 < answer.length <= AT_ONCE_BYTES:
+        if answer.status not in (200, 206) or not answer.length:
             return None
-        found = _read(known, self._head(known, answer), answer)
-        if found is None or not self._take(peer, answer.length):
+        if plan.announced:
+            return self._name_to_front(known, plan, peer, answer)
+        if answer.length > AT_ONCE_BYTES:
+            return None
+        head = self._head(known, answer)
+        if len(self._buffer) < len(head) + answer.length:
+            self._buffer = bytearray(AT_ONCE_BYTES + MOST_HEAD_BYTES)
+        found = _read(known, head, answer, memoryview(self._buffer))
+        if found is None or not self._take(peer, plan.forwarded, answer.length):
             return None  # not counted: the framework counts it, and says what is too much
         self._served(known.place.volume, answer.length)
         return found
+
+    def _name_to_front(self, known: WarmPlace, plan: Plan, peer: str, answer: ByteAnswer) -> memoryview | None:
+        """Tells a front which file it is to send (``node.web.accel``)."""
+        is_range = plan.wanted is not None
+        if plan.announced != self._accel or not self._is_front(peer) or not is_plain(plan.wanted):
+            return None
+        if answer.status != (206 if is_range else 200):
+            return None
+        try:
+            known.place.open().close()
+        except (OSError, CasError):
+            return None
+        if not self._take(peer, plan.forwarded, answer.length):
+            return None
+        self._served(known.place.volume, answer.length)
+        headers = headers_for_front(known.place, self._headers_of(known, answer), is_range=is_range)
+        return memoryview(_head_lines(200, headers, 0) + _date())
+
+    def keep(self) -> None:
+        """The last answer is still needed: the next one gets another buffer.
+
+        Memory that was just in use costs nothing; 64 KiB of new memory cost as much as the rest of the answer.
+        """
+        self._buffer = bytearray()
 
     def _remember(self, head: bytes) -> Plan | None:
         if len(self._plans) >= MOST_PLANS:
@@ -113,7 +165,7 @@ class AtOnce:
         return plan
 
     def _head(self, known: WarmPlace, answer: ByteAnswer) -> bytes:
-        date = f"Date: {rfc822_formatted_time()}\r\n\r\n".encode()
+        date = _date()
         if answer.status == 206:
             return _head_lines(206, self._headers_of(known, answer), answer.length) + date
         hex_digits = known.place.id.hex
@@ -129,10 +181,10 @@ class AtOnce:
 
 
 class AtOnceProtocol(asyncio.Protocol):
-    """One connection: answers what it can, and leaves it to the framework for good at the first other request.
+    """One connection: answers what it can, and leaves it to the framework for good when anything is doubtful.
 
-    A plain request that cannot be answered at once goes to the framework too; the next one is looked at again when the
-    framework has nothing left to do on this connection.
+    A request that cannot be answered at once goes to the framework; if it was surely one whole request without a body,
+    the next one is looked at again when the framework has nothing left to do on this connection.
     """
 
     def __init__(self, framework: asyncio.Protocol, answers: AtOnce) -> None:
@@ -157,12 +209,15 @@ class AtOnceProtocol(asyncio.Protocol):
         if self._answers is not None:
             plan = self._answers.plan(data)
             if plan is None:
-                self._answers = None
+                if not is_one_request(data):
+                    self._answers = None
             elif not self._is_full and self._is_idle():
                 found = self._answers.find(data, plan, self._peer)
                 if found is not None:
                     assert self._transport is not None
                     self._transport.write(found)
+                    if self._transport.get_write_buffer_size():
+                        self._answers.keep()
                     self._put_off_closing()
                     return
         self._was_handed_on = True
@@ -213,7 +268,24 @@ def read_head(head: bytes, is_our_host: Callable[[str], bool]) -> Plan | None:
         found[name] = match[2].rstrip()
     if found.get("connection", "keep-alive").lower() != "keep-alive" or not is_our_host(found.get("host", "")):
         return None
-    return Plan(wanted=found.get("range"))
+    return Plan(
+        wanted=found.get("range"), forwarded=found.get("x-forwarded-for"), announced=found.get("x-node-accel", "")
+    )
+
+
+def is_one_request(data: bytes) -> bool:
+    """Whether these bytes are the head of one request that has nothing but a head, in the strictest reading."""
+    return (
+        data.startswith((b"GET ", b"HEAD "))
+        and data.endswith(b"\r\n\r\n")
+        and data.count(b"\r\n\r\n") == 1
+        and data.count(b"\n") == data.count(b"\r\n") == data.count(b"\r")
+        and _FRAMING.search(data) is None
+    )
+
+
+def _date() -> bytes:
+    return f"Date: {rfc822_formatted_time()}\r\n\r\n".encode()
 
 
 def _head_lines(status: int, headers: dict[str, str], length: int) -> bytes:
@@ -223,17 +295,17 @@ def _head_lines(status: int, headers: dict[str, str], length: int) -> bytes:
     return "\r\n".join(lines).encode("ascii")
 
 
-def _read(known: WarmPlace, head: bytes, answer: ByteAnswer) -> bytearray | None:
-    """Head and bytes in one buffer; None when the file is not what it was, or not in memory."""
+def _read(known: WarmPlace, head: bytes, answer: ByteAnswer, buffer: memoryview) -> memoryview | None:
+    """Head and bytes at the beginning of a buffer; None when the file is not what it was, or not in memory."""
+    out = buffer[: len(head) + answer.length]
     try:
         blob = known.place.open()
     except (OSError, CasError):
         return None
     with blob:
-        out = bytearray(len(head) + answer.length)
         out[: len(head)] = head
         try:
-            count = os.preadv(blob.fd, [memoryview(out)[len(head) :]], answer.offset, os.RWF_NOWAIT)
+            count = os.preadv(blob.fd, [out[len(head) :]], answer.offset, os.RWF_NOWAIT)
         except OSError:
             return None
         return out if count == answer.length and blob.is_unchanged() else None

@@ -33,16 +33,16 @@ from node.storage.facts import bytes_facts
 from node.web.accel import headers_for_front, is_asked
 from node.web.at_once import AT_ONCE_BYTES
 from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, REMOTE, SETTINGS
-from node.web.limits import HANDED_OVER, LIMITS
+from node.web.limits import BESIDE, LIMITS
 from node.web.pages import SECURITY
 from node.web.problem import Problem
 from node.web.ranges import ByteAnswer, decide_bytes
 from node.web.refusals import not_here, withheld
 from node.web.remote import need_of_bytes
+from node.web.sending import send_blob
 from node.web.viewer import viewer_of
 from node.web.warm import WarmPlace, WarmPlaces
 
-BLOCK_BYTES: Final = 1_048_576
 _SUFFIXES: Final = {"image/jpeg": ".jpg", "image/png": ".png", "image/tiff": ".tif", "image/webp": ".webp"}
 """Formats that are named to browsers, with the suffix of a saved file; everything else is a download."""
 WARM: "web.AppKey[WarmPlaces]" = web.AppKey("warm", WarmPlaces)
@@ -80,7 +80,7 @@ async def content(request: web.Request) -> web.StreamResponse:
         if request.method == "GET":
             request.app[CARE].served(found.blob.place.volume, found.answer.length)
         if for_front and found.answer.length and found.answer.status == (206 if "Range" in request.headers else 200):
-            request[HANDED_OVER] = found.answer.length
+            request[BESIDE] = found.answer.length
             return web.Response(
                 headers=headers_for_front(found.blob.place, headers, is_range=found.answer.status == 206)
             )
@@ -283,33 +283,8 @@ async def _stream(
 ) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=headers)
     response.content_length = answer.length
-    loop = asyncio.get_running_loop()
-    offset, left = answer.offset, answer.length
     # A client that goes away in the middle is no event worth a line in the log, let alone a traceback per image.
     with contextlib.suppress(ConnectionError):
         await response.prepare(request)
-        while left:
-            block = await loop.run_in_executor(None, _read_block, blob, offset, min(left, BLOCK_BYTES), left)
-            if block is None:
-                log.warning("%s: the file changed while it was sent", blob.id)
-                if request.transport is not None:
-                    request.transport.abort()  # nobody may take this for the whole
-                break
-            await response.write(block)
-            offset += len(block)
-            left -= len(block)
-        await response.write_eof()
+        await send_blob(request, response, blob, answer.offset, answer.length)
     return response
-
-
-def _read_block(blob: BlobReader, offset: int, length: int, left: int) -> bytes | None:
-    """The next block; None when the file is not what it was, which the last block of an answer asks."""
-    block = blob.pread(offset, length)
-    if len(block) < length:
-        return None
-    if length == left:
-        try:
-            blob.check_unchanged()
-        except BlobChanged:
-            return None
-    return block

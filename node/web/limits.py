@@ -89,8 +89,7 @@ class VisitorLimits:
 
     def comes_from_front(self, request: web.Request) -> bool:
         """Whether a front server that the settings name has sent this request."""
-        peer = peer_of(request)
-        return bool(peer and self._trusted and self._peers(peer))
+        return self.is_front(peer_of(request))
 
     def charge_key(self, kid: str) -> None:
         """Counts a request that a key has signed.
@@ -138,12 +137,20 @@ class VisitorLimits:
         finally:
             _end(rates, self._clock_s(), sent)
 
-    def take_at_once(self, peer: str, length: int) -> bool:
-        """Counts a request that is answered without any waiting; False when it must go the usual way, uncounted."""
-        if not peer or (self._trusted and self._peers(peer)):
+    def is_front(self, peer: str) -> bool:
+        """Whether the settings name this address as a front server."""
+        return bool(peer and self._trusted and self._peers(peer))
+
+    def take_at_once(self, peer: str, forwarded: str | None, length: int) -> bool:
+        """Counts a request that is answered without any waiting; False when it must go the usual way, uncounted.
+
+        ``forwarded`` is its header X-Forwarded-For, which only a front may send here.
+        """
+        is_front = self.is_front(peer)
+        if not peer or is_front != (forwarded is not None) or len(forwarded or "") > _MOST_FORWARDED_CHARS:
             return False
         rates = [(self._all, self._everybody)]
-        visitor = keys_of(peer)
+        visitor = keys_of(peer) if forwarded is None else self._forwarded(peer, forwarded)
         if visitor is not None:
             rates.append((self._addresses, self._addresses.counter(visitor[0])))
             rates.append((self._blocks, self._blocks.counter(visitor[1])))
@@ -231,8 +238,8 @@ LIMITS: Final = web.AppKey("limits", VisitorLimits)
 PLACE: Final = web.RequestKey("place", Place)
 PEER: Final = web.RequestKey("peer", str)
 """Who is at the other end of a connection that another process of this node has accepted."""
-HANDED_OVER: Final = web.RequestKey("handed_over", int)
-"""Bytes that the front sends in the place of this node."""
+BESIDE: Final = web.RequestKey("beside", int)
+"""Bytes of an answer that do not go through the framework: the front sends them, or the kernel."""
 
 
 def peer_of(request: web.Request) -> str:
@@ -296,11 +303,10 @@ def _is_address(text: str) -> bool:
 def _length(request: web.Request, response: web.StreamResponse) -> int:
     if request.method == "HEAD":
         return 0
-    if HANDED_OVER in request:
-        return request[HANDED_OVER]
+    beside: int = request.get(BESIDE, 0)
     if response.prepared:
-        return response.body_length
-    return response.content_length or 0
+        return response.body_length + beside
+    return (response.content_length or 0) + beside
 
 
 def _end(rates: list[tuple[Rates, Counter]], now: float, sent: int) -> None:

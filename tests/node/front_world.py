@@ -15,9 +15,11 @@ from aiohttp import web
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
 
 from cas.ids import ContentId
+from cas.reader import BlobPlace
 from node.app import build_application
 from node.folder import NodeFolder
 from node.front import caddy_configuration, nginx_configuration
+from node.web import accel
 from node.web.listen import AT_ONCE, NodeSite
 from runners.catalogue import Catalogue
 
@@ -93,17 +95,20 @@ async def node_for_fronts(node: NodeFolder, folder: Path) -> AsyncIterator[Front
     runner = web.AppRunner(app, access_log=None)
     found = Fronts(node, app, f"http://127.0.0.1:{server.port}", folder, images, data)
 
-    async def watch(request: web.Request, response: web.StreamResponse) -> None:
-        if "X-Accel-Redirect" in response.headers:
-            found.handed_over.append(response.headers["X-Accel-Redirect"])
+    address_of = accel.address_of
 
-    app.on_response_prepare.append(watch)
+    def watched(place: BlobPlace) -> str:
+        found.handed_over.append(address_of(place))
+        return found.handed_over[-1]
+
+    accel.address_of = watched
     await runner.setup()
     site = NodeSite(runner, "127.0.0.1", server.port, answers=app[AT_ONCE])
     await site.start()
     try:
         yield found
     finally:
+        accel.address_of = address_of
         await runner.cleanup()
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -74,7 +74,7 @@ async def served(make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     answered: list[bool] = []
     find = AtOnce.find
 
-    def watched(self: AtOnce, data: bytes, plan: Plan, peer: str) -> bytearray | None:
+    def watched(self: AtOnce, data: bytes, plan: Plan, peer: str) -> memoryview | None:
         found = find(self, data, plan, peer)
         answered.append(found is not None)
         return found
@@ -129,12 +129,11 @@ async def test_the_answer_is_the_one_of_the_framework(
 @pytest.mark.parametrize(
     "lines",
     [
-        ("Cookie: a=b",), ("If-None-Match: *",), ("If-Range: x",), ("Connection: close",), ("Expect: 100-continue",),
-        ("Content-Length: 0",), ("Transfer-Encoding: chunked",), ("Range: bytes=0-1", "Range: bytes=2-3"),
-        ("X-Forwarded-For: 1.2.3.4",), ("Upgrade: h2c",), ("Host: 127.0.0.1",), (" folded: x",), ("Bad Name: x",), ("Authorization: x",),
+        ("Connection: close",), ("Expect: 100-continue",), ("Content-Length: 0",), ("Transfer-Encoding: chunked",), ("Upgrade: h2c",),
+        (" folded: x",), ("Bad Name: x",), ("Connection: keep-alive, x",), ("content-length : 0",), ("X: a\n\nGET / HTTP/1.1",),
     ],
 )  # fmt: skip
-async def test_whatever_is_unusual_is_for_the_framework_and_the_connection_stays_there(
+async def test_whatever_is_doubtful_is_for_the_framework_and_the_connection_stays_there(
     served: Served, client: Client, lines: tuple[str, ...]
 ) -> None:
     await client.ask(served.head())
@@ -148,6 +147,39 @@ async def test_whatever_is_unusual_is_for_the_framework_and_the_connection_stays
     if status != 400 and headers.get("Connection") != "close" and "Connection: close" not in lines:
         assert (await client.ask(served.head()))[0] == 200
         assert len(served.answered) == count, "two readers never share one stream"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("Cookie: a=b",), ("If-None-Match: *",), ("If-Range: x",), ("Range: bytes=0-1", "Range: bytes=2-3"), ("Host: 127.0.0.1",),
+        ("Authorization: x",), ("X-Unknown: x",), ("If-Match: *",),
+    ],
+)  # fmt: skip
+async def test_one_unusual_request_is_for_the_framework_and_the_next_may_be_at_once(
+    served: Served, client: Client, lines: tuple[str, ...]
+) -> None:
+    await client.ask(served.head())
+    await client.ask(served.head())
+    count = len(served.answered)
+    assert (await client.ask(served.head(*lines)))[0] in (200, 206, 304, 400)
+    assert len(served.answered) == count
+    if lines != ("Host: 127.0.0.1",):
+        assert (await client.ask(served.head()))[2] == IMAGE
+        assert served.answered[count:] == [True]
+
+
+async def test_a_stranger_who_says_that_he_is_a_front_is_answered_by_the_framework(
+    served: Served, client: Client
+) -> None:
+    await client.ask(served.head())
+    await client.ask(served.head())
+    served.answered.clear()
+    for line in ("X-Node-Accel: nginx", "X-Forwarded-For: 1.2.3.4"):
+        status, headers, body = await client.ask(served.head(line))
+        assert (status, body) == (200, IMAGE)
+        assert "X-Accel-Redirect" not in headers
+    assert served.answered == [False, False]
 
 
 async def test_requests_in_one_packet_or_in_pieces_are_for_the_framework(served: Served, client: Client) -> None:
@@ -247,7 +279,7 @@ async def test_what_is_not_in_memory_is_counted_once(served: Served, client: Cli
     taken: list[int] = []
     answers = served.app[AT_ONCE]
     take = answers._take
-    answers._take = lambda peer, length: taken.append(length) or take(peer, length)
+    answers._take = lambda peer, forwarded, length: taken.append(length) or take(peer, forwarded, length)
     (served.files / "0.jpg").write_bytes(jpeg(78)[: len(IMAGE)].ljust(len(IMAGE)))
     assert (await client.ask(served.head()))[0] == 404
     assert taken == []
@@ -278,6 +310,43 @@ def test_with_an_access_log_the_framework_sees_every_request(served: Served, cap
     assert answers_of(served.app, logging.getLogger("vasculum.access")) is None
     caplog.set_level("WARNING", "vasculum.access")
     assert answers_of(served.app, logging.getLogger("vasculum.access")) is served.app[AT_ONCE]
+
+
+async def test_a_front_is_told_at_once_and_counted_by_the_visitor(make_node: Make, tmp_path: Path) -> None:
+    node = make_node()
+    server = replace(node.settings.server, accel="nginx", trusted_proxies=("127.0.0.1",))
+    node = replace(node, settings=replace(node.settings, server=server))
+    ingest(node, write_archive(tmp_path / "a", rows_of(2), images=lambda number: (IMAGE, LARGE)[number]))
+    app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    answers = app[AT_ONCE]
+    taken: list[tuple[str, str | None, int]] = []
+    take = answers._take
+    answers._take = lambda *item: taken.append(item) or take(*item)
+    site = NodeSite(runner, "127.0.0.1", 0, answers=answers)
+    await site.start()
+    client = Client(*await asyncio.open_connection("127.0.0.1", site.port))
+    for data, wanted in ((IMAGE, ""), (LARGE, ""), (LARGE, "Range: bytes=7-9\r\n")):
+        ask = f"GET /cas/sha256/{ContentId.of(data).hex} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-For: 198.51.100.7\r\n{wanted}"
+        announced = (ask + "X-Node-Accel: nginx\r\n\r\n").encode()
+        await client.ask(announced)
+        taken.clear()
+        fast = await client.ask(announced)
+        length = 3 if wanted else len(data)
+        assert taken == [("127.0.0.1", "198.51.100.7", length)]
+        framework = await client.ask((ask + "X-Node-Accel: nginx\r\nX-Unusual: 1\r\n\r\n").encode())
+        assert "X-Accel-Redirect" in fast[1]
+        kept = {name: value for name, value in framework[1].items() if name not in ("Date", "Content-Type")}
+        assert {name: value for name, value in fast[1].items() if name not in ("Date", "Content-Type")} == kept
+        assert fast[0] == framework[0] == 200
+        taken.clear()
+    (tmp_path / "a" / "images" / "0.jpg").write_bytes(jpeg(9))
+    ask = f"GET /cas/sha256/{ContentId.of(IMAGE).hex} HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Forwarded-For: 1.2.3.4\r\nX-Node-Accel: nginx\r\n\r\n"
+    assert (await client.ask(ask.encode()))[0] == 404, "the file is looked at before it is named"
+    client.writer.close()
+    await client.writer.wait_closed()
+    await runner.cleanup()
 
 
 @given(st.binary(max_size=300))

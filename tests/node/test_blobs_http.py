@@ -7,6 +7,7 @@ import hashlib
 import logging
 import os
 import socket
+import struct
 import threading
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ from cas.ids import ContentId
 from node.access import STAFF
 from node.app import build_application
 from node.folder import NodeFolder
-from node.web import blobs, warm
+from node.web import blobs, rates, sending, warm
 from runners.catalogue import Catalogue
 
 BIG = bytes(range(256)) * 16_384  # 4 MiB: sent in blocks
@@ -164,7 +165,7 @@ async def test_a_file_that_is_not_what_it_was_is_not_served(served: Served, data
 
 async def test_a_file_written_to_while_it_is_sent_ends_the_connection(served: Served, monkeypatch, caplog) -> None:
     path = served.folder / "1.jpg"
-    real = blobs._read_block
+    real = sending.read_block
 
     def meddle(blob, offset: int, length: int, left: int):
         if left == length:  # before the last block, in place: the same inode, the same size
@@ -174,9 +175,54 @@ async def test_a_file_written_to_while_it_is_sent_ends_the_connection(served: Se
             os.utime(path, ns=(1, 1))
         return real(blob, offset, length, left)
 
-    monkeypatch.setattr(blobs, "_read_block", meddle)
+    monkeypatch.setattr(sending, "read_block", meddle)
     answer = await served.get(BIG)
     assert answer.status == 200
+    with pytest.raises(ClientPayloadError):
+        await answer.read()
+    assert "changed while it was sent" in caplog.text
+
+
+async def test_what_the_kernel_sends_is_complete_and_counted(served: Served, monkeypatch) -> None:
+    """The same bytes by the kernel and without it; a file that is cut short ends the connection."""
+    by_kernel: list[int] = []
+    real, counted = sending._send_by_kernel, []
+
+    async def watched(request, blob, offset: int, length: int):
+        sent = await real(request, blob, offset, length)
+        by_kernel.append(sent)
+        return sent
+
+    monkeypatch.setattr(sending, "_send_by_kernel", watched)
+    monkeypatch.setattr(sending, "BLOCK_BYTES", 100_000)
+    end = rates.Rates.end
+    monkeypatch.setattr(
+        rates.Rates, "end", lambda self, counter, now, sent: (counted.append(sent), end(self, counter, now, sent))
+    )
+    assert await (await served.get(BIG)).read() == BIG
+    with (served.folder / "1.jpg").open("rb") as stream:
+        can_tell = sending._is_in_memory(stream.fileno(), 0, len(BIG))
+    if can_tell:  # not every filesystem says what is in memory
+        assert sum(by_kernel) == len(BIG) - 2 * sending.LAST_BYTES
+    (sent,) = counted
+    assert len(BIG) <= sent < len(BIG) + 2000, "with its head"
+    part = await served.get(BIG, headers={"Range": f"bytes=5-{len(BIG) - 7}"})
+    assert await part.read() == BIG[5:-6]
+    monkeypatch.setattr(sending, "_is_in_memory", lambda *place: False)
+    by_kernel.clear()
+    assert await (await served.get(BIG)).read() == BIG
+    assert by_kernel == []
+
+
+async def test_a_file_cut_short_while_the_kernel_sends_ends_the_connection(served: Served, monkeypatch, caplog) -> None:
+    real = sending._send_by_kernel
+
+    async def meddle(request, blob, offset: int, length: int):
+        os.truncate(served.folder / "1.jpg", offset + 10)
+        return await real(request, blob, offset, length)
+
+    monkeypatch.setattr(sending, "_send_by_kernel", meddle)
+    answer = await served.get(BIG)
     with pytest.raises(ClientPayloadError):
         await answer.read()
     assert "changed while it was sent" in caplog.text
@@ -193,7 +239,7 @@ def open_files() -> set[str]:
 async def test_a_client_that_goes_away_leaves_no_traceback_and_no_descriptor(
     served: Served, monkeypatch, caplog
 ) -> None:
-    real, gone, entered = blobs._read_block, threading.Event(), threading.Event()
+    real, gone, entered = sending.read_block, threading.Event(), threading.Event()
     server = served.client.server.runner.server
     server.handler_cancellation = False  # as in production; the test server differs
 
@@ -202,7 +248,7 @@ async def test_a_client_that_goes_away_leaves_no_traceback_and_no_descriptor(
         gone.wait(300)
         return real(blob, offset, length, left)
 
-    monkeypatch.setattr(blobs, "_read_block", wait)
+    monkeypatch.setattr(sending, "read_block", wait)
     _, writer = await asyncio.open_connection("127.0.0.1", served.port)
     writer.write(f"GET /cas/sha256/{ContentId.of(BIG).hex} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
     await asyncio.to_thread(entered.wait, 300)
@@ -219,7 +265,39 @@ async def test_a_client_that_goes_away_leaves_no_traceback_and_no_descriptor(
     assert "Traceback" not in caplog.text
 
 
-async def test_a_client_that_goes_away_while_it_is_waited_for_is_no_defect(served: Served, caplog) -> None:
+async def test_a_client_that_resets_while_the_kernel_sends_is_no_defect(served: Served, monkeypatch, caplog) -> None:
+    entered, left = asyncio.Event(), asyncio.Event()
+    real = sending._send_by_kernel
+
+    async def watched(request, blob, offset: int, length: int):
+        entered.set()
+        try:
+            return await real(request, blob, offset, length)
+        finally:
+            left.set()
+
+    monkeypatch.setattr(sending, "_send_by_kernel", watched)
+    monkeypatch.setattr(sending, "_is_in_memory", lambda *place: True)
+    with socket.create_connection(("127.0.0.1", served.port)) as sock:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        address = f"/cas/sha256/{ContentId.of(BIG).hex}"
+        sock.sendall(f"GET {address} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
+        async with asyncio.timeout(10):
+            await entered.wait()
+            for _ in range(20):
+                await asyncio.sleep(0)
+    async with asyncio.timeout(10):
+        await left.wait()
+        while str(served.folder / "1.jpg") in open_files():
+            await asyncio.sleep(0.01)
+    assert await (await served.get(BIG)).read() == BIG
+    assert "defect" not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_a_client_that_goes_away_while_it_is_waited_for_is_no_defect(served: Served, monkeypatch, caplog) -> None:
+    monkeypatch.setattr(sending, "_is_in_memory", lambda *place: False)
     server = served.client.server.runner.server
     server.handler_cancellation = False  # as in production
     with socket.create_connection(("127.0.0.1", served.port)) as sock:

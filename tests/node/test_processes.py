@@ -162,11 +162,9 @@ async def test_the_core_counts_who_really_asks(pair: Pair, session: aiohttp.Clie
     assert seen[-1] == "198.51.100.7"
 
 
-async def test_a_body_is_passed_on_as_it_comes_and_its_limit_holds(
-    pair: Pair, session: aiohttp.ClientSession
-) -> None:
+async def test_a_body_is_passed_on_as_it_comes_and_its_limit_holds(pair: Pair, session: aiohttp.ClientSession) -> None:
     async def endless() -> AsyncIterator[bytes]:
-        for _ in range(64):
+        for _ in range(5):  # more than a specification may have, and all of it is read
             yield b"x" * 65_536
 
     for address in (pair.core, pair.reader):
@@ -204,7 +202,9 @@ async def test_doors_close_at_once_in_every_process(make_node: Make, tmp_path: P
 
         async def is_warm(cid: ContentId) -> bool:
             for _ in range(2):
-                assert (await ask(session, f"{pair.reader}/cas/sha256/{cid.hex}", skip_auto_headers=["User-Agent"]))[0] == 200
+                assert (await ask(session, f"{pair.reader}/cas/sha256/{cid.hex}", skip_auto_headers=["User-Agent"]))[
+                    0
+                ] == 200
             return answered[-1]
 
         for cid in ids:
@@ -358,7 +358,7 @@ def until(holds: Callable[[], bool]) -> None:
 
 
 @pytest.mark.timeout(90)
-def test_one_that_dies_is_started_again_and_all_end_with_the_core(
+def test_one_that_dies_is_started_again_and_the_end_is_orderly(
     serving: "Callable[[], subprocess.Popen[str]]",
 ) -> None:
     core = serving()
@@ -367,16 +367,31 @@ def test_one_that_dies_is_started_again_and_all_end_with_the_core(
     readers = readers_of(core.pid)
     assert len(readers) == 2
     os.kill(readers[0], signal.SIGKILL)
-    until(lambda: readers[0] not in readers_of(core.pid))
+    until(lambda: len(set(readers_of(core.pid)) - {readers[0]}) == 2)
     until(lambda: listeners(port) == 3)
     again = readers_of(core.pid)
-    assert len(again) == 2
-    assert readers[0] not in again
     assert readers[1] in again
     asyncio.run(all_answer(port))
+    core.terminate()
+    out, errors = core.communicate(timeout=60)
+    assert core.returncode == 0
+    assert "stopping" in out
+    assert "reading process 2 ended (-9): started again in 0.5 s" in errors
+    assert errors.count("\n") == 1
+    assert not any(is_alive(pid) for pid in again)
+    assert listeners(port) == 0
+
+
+@pytest.mark.timeout(90)
+@pytest.mark.fault
+def test_none_outlives_a_killed_core(serving: "Callable[[], subprocess.Popen[str]]") -> None:
+    core = serving()
+    port: int = core.port  # type: ignore[attr-defined]
+    until(lambda: listeners(port) == 3)
+    readers = readers_of(core.pid)
     os.kill(core.pid, signal.SIGKILL)
     core.wait()
-    until(lambda: not any(Path(f"/proc/{pid}").exists() and is_alive(pid) for pid in again))
+    until(lambda: not any(is_alive(pid) for pid in readers))
     assert listeners(port) == 0
 
 
@@ -394,18 +409,3 @@ async def all_answer(port: int) -> None:
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(force_close=True)) as session:
             assert (await ask(session, f"http://127.0.0.1:{port}/cas/sha256/{cid.hex}"))[2] == jpeg(0)
             assert (await ask(session, f"http://127.0.0.1:{port}/jobs"))[0] == 200
-
-
-@pytest.mark.timeout(90)
-def test_sigterm_lets_answers_under_way_come_to_their_end(serving: "Callable[[], subprocess.Popen[str]]") -> None:
-    core = serving()
-    port: int = core.port  # type: ignore[attr-defined]
-    until(lambda: listeners(port) == 3)
-    readers = readers_of(core.pid)
-    core.terminate()
-    out, errors = core.communicate(timeout=60)
-    assert core.returncode == 0
-    assert "stopping" in out
-    assert errors == ""
-    assert not any(is_alive(pid) for pid in readers)
-    assert listeners(port) == 0
