@@ -206,7 +206,7 @@ async def test_what_the_kernel_sends_is_complete_and_counted(served: Served, mon
         assert sum(by_kernel) == len(BIG) - 2 * sending.LAST_BYTES
     (sent,) = counted
     assert len(BIG) <= sent < len(BIG) + 2000, "with its head"
-    part = await served.get(BIG, headers={"Range": f"bytes=5-{len(BIG) - 7}"})
+    part = await served.get(BIG, Range=f"bytes=5-{len(BIG) - 7}")
     assert await part.read() == BIG[5:-6]
     monkeypatch.setattr(sending, "_is_in_memory", lambda *place: False)
     by_kernel.clear()
