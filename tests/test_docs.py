@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib.util
+import json
 import os
 import re
 import shlex
@@ -246,6 +247,35 @@ def test_the_page_about_the_store_runs(
     capsys.readouterr()
     assert run(["quarantine", "hortus"]) == 0
     assert "herbarium:" in capsys.readouterr().out, "the institution's file itself is still damaged"
+
+
+def test_the_page_about_fronts_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every ``vasculum`` command of the page, after its settings; the curl lines run behind nginx, in the tier peer."""
+    monkeypatch.chdir(tmp_path)
+    address = "https://images.example.org"
+    assert run(["init", "hortus", "--name", "Hortus", "--public-url", address, "--licence", ""]) == 0
+    text = (DOCS / "how-to-proxy.md").read_text("utf-8")
+    asked: dict[str, object] = {}
+    for block in re.findall(r"```toml\n(.*?)```", text, re.DOTALL):
+        asked |= tomllib.loads(block)["server"]
+    assert set(asked) == {"host", "port", "trusted_proxies", "accel", "processes"}
+    file = tmp_path / "hortus" / "node.toml"
+    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in asked.items() if name not in ("host", "port"))
+    file.write_text(file.read_text("utf-8").replace("[server]\n", "[server]\n" + lines, 1), "utf-8")
+    ran = 0
+    for line in shown_lines(text):
+        if line.startswith("vasculum "):
+            capsys.readouterr()
+            assert run(shlex.split(line)[1:]) == 0, line
+            printed = capsys.readouterr().out
+            after = text.partition(f"$ {line}\n")[2].partition("\n")[0]
+            assert after in printed or after == "```", line
+            ran += 1
+        else:
+            assert line.startswith("curl "), line
+    assert ran == 3
 
 
 def test_the_page_about_content_ids_runs(

