@@ -93,7 +93,7 @@ class AtOnce:
         self._accel = accel
         self._is_front = is_front
         self._plans: dict[bytes, Plan | None] = {}
-        self._heads: dict[str, tuple[WarmPlace, bytes]] = {}
+        self._heads: dict[tuple[str, bool], tuple[WarmPlace, bytes]] = {}
         self._buffer = bytearray()
 
     def plan(self, data: bytes) -> Plan | None:
@@ -148,8 +148,7 @@ class AtOnce:
         if not self._take(peer, plan.forwarded, answer.length):
             return None
         self._served(known.place.volume, answer.length)
-        headers = headers_for_front(known.place, self._headers_of(known, answer), is_range=is_range)
-        return memoryview(_head_lines(200, headers, 0) + _date())
+        return memoryview(self._head(known, answer, for_front=True))
 
     def keep(self) -> None:
         """The last answer is still needed: the next one gets another buffer.
@@ -164,20 +163,22 @@ class AtOnce:
         plan = self._plans[head] = read_head(head, self._is_our_host) if len(head) <= MOST_HEAD_BYTES else None
         return plan
 
-    def _head(self, known: WarmPlace, answer: ByteAnswer) -> bytes:
-        date = _date()
+    def _head(self, known: WarmPlace, answer: ByteAnswer, *, for_front: bool = False) -> bytes:
         if answer.status == 206:
-            return _head_lines(206, self._headers_of(known, answer), answer.length) + date
-        hex_digits = known.place.id.hex
-        kept = self._heads.get(hex_digits)
+            return self._make_head(known, answer, for_front) + _date()
+        key = (known.place.id.hex, for_front)
+        kept = self._heads.get(key)
         if kept is None or kept[0] is not known:
             if len(self._heads) >= MOST_PLANS:
                 self._heads.clear()
-            kept = self._heads[hex_digits] = (
-                known,
-                _head_lines(200, self._headers_of(known, answer), answer.length),
-            )
-        return kept[1] + date
+            kept = self._heads[key] = (known, self._make_head(known, answer, for_front))
+        return kept[1] + _date()
+
+    def _make_head(self, known: WarmPlace, answer: ByteAnswer, for_front: bool) -> bytes:
+        headers = self._headers_of(known, answer)
+        if not for_front:
+            return _head_lines(answer.status, headers, answer.length)
+        return _head_lines(200, headers_for_front(known.place, headers, is_range=answer.status == 206), 0)
 
 
 class AtOnceProtocol(asyncio.Protocol):
