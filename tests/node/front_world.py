@@ -146,7 +146,7 @@ async def front(fronts: Fronts, kind: str, *, as_root: bool = True) -> AsyncIter
 
 async def listening(port: int, process: "subprocess.Popen[bytes]", root: Path) -> None:
     """Returns when something answers on the port."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(300):
         while process.poll() is None:
             try:
                 _, writer = await asyncio.open_connection("127.0.0.1", port)

@@ -20,7 +20,7 @@ from node.folder import NodeFolder
 from node.web.limits import LIMITS
 from node.web.rates import Counter, Rates
 
-pytestmark = [pytest.mark.peer, pytest.mark.timeout(180)]
+pytestmark = [pytest.mark.peer, pytest.mark.timeout(900)]
 KINDS = [
     "nginx", "accel",
     pytest.param("caddy", marks=pytest.mark.skipif(program("caddy") is None, reason="caddy: pip install 'vasculum[peers]'")),

@@ -283,11 +283,11 @@ async def test_a_client_that_resets_while_the_kernel_sends_is_no_defect(served: 
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         address = f"/cas/sha256/{ContentId.of(BIG).hex}"
         sock.sendall(f"GET {address} HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\n\r\n".encode())
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(300):
             await entered.wait()
             for _ in range(20):
                 await asyncio.sleep(0)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(300):
         await left.wait()
         while str(served.folder / "1.jpg") in open_files():
             await asyncio.sleep(0.01)
