@@ -1,4 +1,4 @@
-"""Writes docs/reference-cli.md, docs/reference-licences.md and docs/reference-configuration.md from the code.
+"""Writes docs/reference-cli.md, -licences.md, -configuration.md and docs/samples from the code.
 
 A test compares: run ``python docs/make_references.py`` after changing a command, a setting or the licence table.
 What a setting means is taken from the comments of ``node.toml``, what it defaults to from ``node.config``.
@@ -253,7 +253,24 @@ A server reads its settings when it starts.
     return "\n".join(parts)
 
 
+def sample(server: str) -> str:
+    """What ``vasculum front`` prints for a node with one volume."""
+    from node.config import parse_settings
+    from node.front import caddy_configuration, nginx_configuration
+
+    document = {
+        "node": {"name": "Hortus", "public_url": "https://images.example.org"},
+        "server": {"accel": "nginx", "trusted_proxies": ["127.0.0.1"]},
+    }
+    settings = parse_settings(document, Path("/srv/hortus"))
+    if server == "caddy":
+        return caddy_configuration(settings)
+    return nginx_configuration(settings, {"herbarium": Path("/data/export/herbarium")})
+
+
 PAGES: Final = {
+    "samples/nginx.conf": lambda: sample("nginx"),
+    "samples/Caddyfile": lambda: sample("caddy"),
     "reference-cli.md": cli_reference,
     "reference-licences.md": licence_reference,
     "reference-configuration.md": configuration_reference,

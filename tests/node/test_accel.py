@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from conftest import NOW, ROOT, ingest, jpeg, rows_of, write_archive
+from conftest import NOW, ingest, jpeg, rows_of, write_archive
 
 from cas.ids import ContentId
 from cas.reader import BlobPlace
@@ -93,15 +93,6 @@ def test_settings_that_cannot_work_are_refused() -> None:
     for count in (0, 65):
         with pytest.raises(ConfigError, match="processes must be 1 to 64"):
             settings(processes=count)
-
-
-def test_the_samples_are_what_the_command_prints() -> None:
-    """``docs/samples`` is made from the same text; a change of one without the other is noticed."""
-    sample = settings(accel="nginx", trusted_proxies=["127.0.0.1"])
-    volumes = {"herbarium": Path("/data/export/herbarium")}
-    folder = ROOT / "docs" / "samples"
-    assert (folder / "nginx.conf").read_text("utf-8") == nginx_configuration(sample, volumes)
-    assert (folder / "Caddyfile").read_text("utf-8") == caddy_configuration(sample)
 
 
 @pytest.mark.parametrize("accel", ["", "nginx"])
