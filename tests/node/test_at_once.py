@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cas.ids import ContentId
 from node.app import build_application
 from node.folder import NodeFolder
-from node.web.at_once import AtOnce, Plan, read_head
+from node.web.at_once import AtOnce, AtOnceProtocol, Plan, read_head
 from node.web.blobs import WARM
 from node.web.listen import AT_ONCE, NodeSite, answers_of
 from runners.catalogue import Catalogue
@@ -347,6 +347,30 @@ async def test_a_front_is_told_at_once_and_counted_by_the_visitor(make_node: Mak
     client.writer.close()
     await client.writer.wait_closed()
     await runner.cleanup()
+
+
+async def test_bytes_that_still_wait_to_be_sent_are_not_overwritten(served: Served, client: Client) -> None:
+    """A transport may keep what it is given until it is sent (asyncio does from Python 3.12 on)."""
+    waiting: list[memoryview] = []
+
+    class SlowTransport(asyncio.Transport):
+        def write(self, data: "bytes | bytearray | memoryview") -> None:
+            assert isinstance(data, memoryview)
+            waiting.append(data)
+
+        def get_write_buffer_size(self) -> int:
+            return sum(map(len, waiting))
+
+        def get_extra_info(self, name: str, default: object = None) -> object:
+            return ("127.0.0.1", 1) if name == "peername" else default
+
+    for wanted in ("Range: bytes=0-9", "Range: bytes=10-19"):
+        await client.ask(served.head(wanted))
+    protocol = AtOnceProtocol(asyncio.Protocol(), served.app[AT_ONCE])
+    protocol.connection_made(SlowTransport())
+    for wanted in ("Range: bytes=0-9", "Range: bytes=10-19"):
+        protocol.data_received(served.head(wanted))
+    assert [bytes(item).rpartition(b"\r\n\r\n")[2] for item in waiting] == [IMAGE[:10], IMAGE[10:20]]
 
 
 @given(st.binary(max_size=300))
