@@ -153,7 +153,7 @@ class AtOnce:
     def keep(self) -> None:
         """The last answer is still needed: the next one gets another buffer.
 
-        Memory that was just in use costs nothing; 64 KiB of new memory cost as much as the rest of the answer.
+        Memory that was just in use is at hand; new memory is fetched page by page.
         """
         self._buffer = bytearray()
 
