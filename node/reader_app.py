@@ -3,6 +3,7 @@
 Invariants:
 - Databases are opened so that SQLite refuses to write; the signing key is not read.
 - What it answers itself is a list of routes (``_OWN``); a route that is new is the core's until it is written there.
+- Bytes that were fetched, or may have to be, are the core's: their use is written down (``AskCore``).
 - Staff and researchers are the core's: this process knows nobody, so it shows what anybody may see.
 
 It leaves out: passing the rest on (``node.web.private_channel``), starting and ending (``node.reader_main``).
@@ -13,10 +14,11 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, Self
 
 from aiohttp import web
 
+from cas.ids import ContentId
 from cas.store import BlobStore
 from node.config import Settings
 from node.services.care import Care
@@ -24,10 +26,10 @@ from node.storage.db import Database
 from node.web import blobs, listing_api, pages, records_api
 from node.web.at_once import AtOnce
 from node.web.boundary import boundary_middleware, is_our_host
-from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, ENVIRONMENT, SETTINGS
+from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, ENVIRONMENT, NEEDS, REMOTE, SETTINGS
 from node.web.limits import LIMITS, VisitorLimits, limits_middleware, sending_begins
 from node.web.listen import AT_ONCE
-from node.web.private_channel import FORWARDER, Forwarder, forwarding_middleware
+from node.web.private_channel import FORWARDER, AskCore, Forwarder, forwarding_middleware
 from node.web.problem import problem_middleware
 from node.web.warm import WarmPlaces
 
@@ -60,6 +62,28 @@ class ToldCare(Care):
         return found
 
 
+class _CoreKnows:
+    """Stands where the core has what lies elsewhere: uses and needs are written down, so the core answers."""
+
+    def __init__(self, store: BlobStore) -> None:
+        self._index = store.index
+
+    @property
+    def bytes(self) -> Self:
+        """Where ``RemoteMedia`` has its table."""
+        return self
+
+    def note_use(self, cid: ContentId, *, now: datetime) -> bool:  # noqa: ARG002 - as ``cas.remote`` has it
+        """Only of bytes that were never elsewhere."""
+        if self._index.select("SELECT 1 FROM remote WHERE sha = ?", cid.digest):
+            raise AskCore
+        return False
+
+    def of_bytes(self, cid: ContentId, *, is_staff: bool) -> None:  # noqa: ARG002 - as ``RemoteNeeds`` has it
+        """What is not here may have to be fetched."""
+        raise AskCore
+
+
 def build_reader_application(
     settings: Settings, database: Database, store: BlobStore, *, clock: Callable[[], datetime], core: Path
 ) -> web.Application:
@@ -87,6 +111,8 @@ def build_reader_application(
         accel=settings.server.accel,
         is_front=app[LIMITS].is_front,
     )
+    elsewhere: Any = _CoreKnows(store)
+    app[REMOTE] = app[NEEDS] = elsewhere
     app[FORWARDER] = Forwarder(core)
     for module in (pages, blobs, records_api, listing_api):
         app.add_routes([route for route in module.routes() if route.handler in _OWN])

@@ -104,6 +104,10 @@ async def private_channel_middleware(request: web.Request, handler: Handler) -> 
     return await handler(request)
 
 
+class AskCore(Exception):
+    """A reading process has found on its way that only the core can answer; nothing was sent yet."""
+
+
 class Forwarder:
     """Passes requests on to the core; one per reading process."""
 
@@ -155,7 +159,10 @@ async def forwarding_middleware(request: web.Request, handler: Handler) -> web.S
     """Of a reading process: sends to the core what is not for here."""
     if is_for_core(request):
         return await request.app[FORWARDER].forward(request)
-    return await handler(request)
+    try:
+        return await handler(request)
+    except AskCore:
+        return await request.app[FORWARDER].forward(request)
 
 
 def is_for_core(request: web.Request) -> bool:

@@ -32,7 +32,7 @@ from node.reader_app import _OWN, build_reader_application
 from node.storage.db import Database, DatabaseError
 from node.web.limits import LIMITS
 from node.web.listen import AT_ONCE, NodeSite
-from node.web.private_channel import PEER_HEADER, channel_path, private_folder, serve_channel
+from node.web.private_channel import FORWARDER, PEER_HEADER, channel_path, private_folder, serve_channel
 from node.web.session import make_token
 from runners.catalogue import Catalogue
 
@@ -223,6 +223,36 @@ async def test_doors_close_at_once_in_every_process(make_node: Make, tmp_path: P
         )
         put_in_quarantine(node.blobs, bad, now=NOW)
         assert (await ask(session, f"{pair.reader}/cas/sha256/{ids[2].hex}"))[0] == 404
+
+
+async def test_bytes_that_lie_elsewhere_are_the_cores(make_node: Make, tmp_path: Path) -> None:
+    """A use and a need are written down, which a reading process cannot."""
+    node = make_node()
+    ingest(node, write_archive(tmp_path / "a", rows_of(2), images=lambda number: jpeg(number)))
+    ids = [ContentId.of(jpeg(number)) for number in range(2)]
+    async with pair_of(node) as pair, aiohttp.ClientSession() as session:
+        asked: list[str] = []
+        forward = pair.reader_app[FORWARDER].forward
+
+        async def watched(request: web.Request) -> web.StreamResponse:
+            asked.append(request.path)
+            return await forward(request)
+
+        pair.reader_app[FORWARDER].forward = watched  # type: ignore[method-assign]
+        with node.blobs.index.transaction() as conn:
+            names = [row[1] for row in conn.execute("PRAGMA table_info(remote)")]
+            values = {"url": "https://x.example/1.jpg", "sha": ids[0].digest}
+            types = {row[1]: row[2] for row in conn.execute("PRAGMA table_info(remote)")}
+            marks = [values.get(name, 0 if types[name] == "INTEGER" else "") for name in names]
+            conn.execute(f"INSERT INTO remote VALUES ({', '.join('?' * len(names))})", marks)
+        for cid in ids:
+            assert (await ask(session, f"{pair.reader}/cas/sha256/{cid.hex}"))[0] == 200
+        assert asked == [f"/cas/sha256/{ids[0].hex}"]
+        with node.blobs.index.transaction() as conn:
+            assert conn.execute("SELECT used FROM remote").fetchone()[0] > "2026"
+        (tmp_path / "a" / "images" / "1.jpg").unlink()
+        assert (await ask(session, f"{pair.reader}/cas/sha256/{ids[1].hex}"))[0] == 404
+        assert asked[1:] == [f"/cas/sha256/{ids[1].hex}"]
 
 
 def test_a_reading_process_cannot_write(make_node: Make, tmp_path: Path) -> None:
