@@ -1,6 +1,7 @@
 """Several processes on one port: what each answers, what is passed on, what closes at once, and how they end."""
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -27,8 +28,8 @@ from cas.scrub import ScrubResult, put_in_quarantine
 from cas.store import BlobStore
 from node.app import build_application
 from node.folder import NodeFolder
-from node.processes import restart_pause_s
-from node.reader_app import _OWN, build_reader_application
+from node.processes import ReaderProcesses, restart_pause_s
+from node.reader_app import _OWN, ToldCare, build_reader_application
 from node.storage.db import Database, DatabaseError
 from node.web.limits import LIMITS
 from node.web.listen import AT_ONCE, NodeSite
@@ -317,6 +318,21 @@ def test_the_channel_is_for_nobody_else(tmp_path: Path) -> None:
         with channel_path(long) as other:
             client.connect(str(other))
         assert (long / "core.sock").exists()
+
+
+def test_what_visitors_were_sent_is_told_to_the_core(make_node: Make, tmp_path: Path) -> None:
+    """Scrub and jobs are paced by it there."""
+    node = make_node()
+    care = ToldCare(node.blobs, node.settings, clock=lambda: NOW, monotonic=lambda: 0.0)
+    for volume, count in (("scans", 5), ("scans", 6), ("", 7)):
+        care.served(volume, count)
+    line = json.dumps(care.take_told()).encode() + b"\n"
+    assert care.take_told() == {}
+    heard: list[tuple[str, int]] = []
+    others = ReaderProcesses(tmp_path, count=1, port=1, served=lambda *item: heard.append(item))
+    for said in (b"ready\n", line, b"nonsense\n", b"[1]\n", b'{"x": "y"}\n'):
+        others._hear(said)
+    assert heard == [("scans", 11), ("", 7)]
 
 
 def test_pauses_grow_and_end_at_a_minute() -> None:
