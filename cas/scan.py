@@ -12,6 +12,7 @@ It leaves out: records; hashing what is new (an ingest does, or ``cas.store.adop
 """
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -26,21 +27,13 @@ from cas.index import Location, VolumeRow, to_location
 from cas.pace import Took
 from cas.scrub import is_too_many
 from cas.store import AdoptFailure, AdoptResult, BlobStore
+from cas.walk import SeenFile, seen_file, walk_states
 
 _PAGE: Final = 20_000
+_PATH, _SIZE, _MTIME_NS, _INO, _CHECKED = range(5)
+"""Columns of ``_raw_rows``."""
 RACY_NS: Final = 2_000_000_000
 """A file written less than this before it was hashed may have been written again in the same tick of the clock."""
-
-
-@dataclass(frozen=True, slots=True)
-class SeenFile:
-    """A file of the tree as its folder tells."""
-
-    path: str
-    size: int
-    mtime_ns: int
-    ino: int
-    dev: int
 
 
 @dataclass(slots=True, kw_only=True)
@@ -80,24 +73,28 @@ def scan(store: BlobStore, volume: str, *, now: datetime, accept: bool = False, 
     report = ScanReport(volume=volume)
     odd: list[tuple[Location, SeenFile]] = []
     gone: list[Location] = []
-    known = _rows(store, volume)
+    known = _raw_rows(store, volume)
     by_inode, is_racy = tree.identity == "inode", _Racy()
-    row = next(known, None)
-    count = 0
-    for seen in walk(tree.root, report):
-        while row is not None and row.path < seen.path:
-            gone.append(row)
+    row, count = next(known, None), 0
+    for path, state in walk_states(tree.root, report.unreadable):
+        while row is not None and row[_PATH] < path:
+            gone.append(to_location(row))
             count, row = count + 1, next(known, None)
-        if row is None or row.path != seen.path:
-            report.new.append(seen)
+        if row is None or row[_PATH] != path:
+            report.new.append(seen_file(path, state))
             continue
-        if _same(row, seen, by_inode=by_inode) and not is_racy(row):
+        if (
+            row[_SIZE] == state.st_size
+            and row[_MTIME_NS] == state.st_mtime_ns
+            and (not by_inode or row[_INO] == state.st_ino)
+            and not is_racy(row[_CHECKED], row[_MTIME_NS])
+        ):
             report.unchanged += 1
         else:
-            odd.append((row, seen))
+            odd.append((to_location(row), seen_file(path, state)))
         count, row = count + 1, next(known, None)
     while row is not None:
-        gone.append(row)
+        gone.append(to_location(row))
         count, row = count + 1, next(known, None)
     moved = _find_moved(tree, gone, report)
     # Racy files are as they were, as far as can be told; they are only read again.
@@ -114,39 +111,6 @@ def scan(store: BlobStore, volume: str, *, now: datetime, accept: bool = False, 
     old_paths = {old.path for old, _ in moved}
     report.vanished = [item.path for item in gone if item.path not in old_paths]
     return report
-
-
-def walk(root: Path, report: ScanReport | None = None) -> Iterator[SeenFile]:
-    """Every regular file below ``root`` in the order of its path; links to folders are not followed."""
-    yield from _walk(str(root).rstrip("/") + "/", "", report)
-
-
-def _walk(base: str, folder: str, report: ScanReport | None) -> Iterator[SeenFile]:
-    try:
-        with os.scandir(base + folder) as entries:
-            # A folder sorts as its name with a slash, as the paths of its files do.
-            found = sorted(
-                (entry.name + "/" if entry.is_dir(follow_symlinks=False) else entry.name, entry) for entry in entries
-            )
-    except OSError as error:
-        if report is not None:
-            report.unreadable.append((folder or ".", error.strerror or str(error)))
-        return
-    for name, entry in found:
-        path = folder + name
-        if name.endswith("/"):
-            yield from _walk(base, path, report)
-            continue
-        try:
-            state = entry.stat()
-            path.encode("utf-8")
-        except (OSError, UnicodeEncodeError) as error:
-            if report is not None:
-                reason = getattr(error, "strerror", None) or "the name is not UTF-8"
-                report.unreadable.append((path.encode("utf-8", "replace").decode(), reason))
-            continue
-        if state.st_mode & 0o170000 == 0o100000:
-            yield SeenFile(path, state.st_size, state.st_mtime_ns, state.st_ino, state.st_dev)
 
 
 def move_volume(store: BlobStore, name: str, root: Path, *, accept: bool = False) -> tuple[int, list[str]]:
@@ -269,12 +233,19 @@ def _stat_same(volume: VolumeRow, row: Location) -> os.stat_result | None:
 
 
 def _rows(store: BlobStore, volume: str) -> Iterator[Location]:
+    return map(to_location, _raw_rows(store, volume))
+
+
+def _raw_rows(store: BlobStore, volume: str) -> Iterator[sqlite3.Row]:
+    """Rows as they come, with the columns that every file is compared by in front: making objects takes longer."""
     after = ""
     while True:
         rows = store.index.select(
-            "SELECT * FROM location WHERE volume = ? AND path > ? ORDER BY path LIMIT ?", volume, after, _PAGE
-        )
-        yield from map(to_location, rows)
+            """SELECT path, size, mtime_ns, ino, checked, volume, sha, dev FROM location
+               WHERE volume = ? AND path > ? ORDER BY path LIMIT ?""",
+            volume, after, _PAGE,
+        )  # fmt: skip
+        yield from rows
         if len(rows) < _PAGE:
             return
         after = rows[-1]["path"]
@@ -290,13 +261,13 @@ class _Racy:
     def __init__(self) -> None:
         self._text, self._checked_ns = "", 0  # rows of one commit have the same time
 
-    def __call__(self, row: Location) -> bool:
-        if not row.checked:
+    def __call__(self, checked: str, mtime_ns: int) -> bool:
+        if not checked:
             return False
-        if row.checked != self._text:
-            self._text = row.checked
-            self._checked_ns = int(datetime.fromisoformat(row.checked).timestamp() * 1_000_000_000)
-        return 0 <= self._checked_ns - row.mtime_ns < RACY_NS
+        if checked != self._text:
+            self._text = checked
+            self._checked_ns = int(datetime.fromisoformat(checked).timestamp() * 1_000_000_000)
+        return 0 <= self._checked_ns - mtime_ns < RACY_NS
 
 
 def _find_moved(tree: VolumeRow, gone: list[Location], report: ScanReport) -> list[tuple[Location, SeenFile]]:

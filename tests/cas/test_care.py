@@ -16,10 +16,11 @@ from cas.errors import BlobChanged, BlobRefused, VolumeProblem
 from cas.ids import ContentId
 from cas.leaves import build_leaf_table, find_blocks, leaf_table, without_leaf_table
 from cas.pace import Pace
-from cas.scan import move_volume, scan, walk
+from cas.scan import move_volume, scan
 from cas.scrub import ScrubResult, due, quarantined, scrub
 from cas.store import BlobStore
 from cas.unixfs import DAG_PB, LEAF_BYTES, RAW
+from cas.walk import walk
 
 LATER = NOW + timedelta(days=100)
 OLD_NS = int((NOW - timedelta(days=30)).timestamp()) * 1_000_000_000
@@ -197,6 +198,22 @@ def test_the_order_of_the_walk_is_the_order_of_the_index(store: BlobStore, tmp_p
     [*rows] = store.index.select("SELECT path FROM location WHERE volume = 'odd' ORDER BY path")
     assert [row["path"] for row in rows] == walked
     assert scan(store, "odd", now=LATER).unchanged == len(names)
+
+
+def test_a_walk_goes_on_behind_what_it_cannot_read_and_keeps_no_folder_open(scans: Path) -> None:
+    (scans / os.fsdecode(b"caf\xe9.jpg")).write_bytes(b"latin-1")
+    (scans / "broken.jpg").symlink_to("nowhere")
+    (scans / "loop").symlink_to(".")
+    unreadable: list[tuple[str, str]] = []
+    open_before = len(os.listdir("/proc/self/fd"))
+    walked = walk(scans)
+    next(walked)
+    walked.close()  # type: ignore[attr-defined]
+    assert len(list(walk(scans, unreadable))) == 20
+    assert [reason for _, reason in unreadable] == ["No such file or directory", "the name is not UTF-8"]
+    assert list(walk(scans / "gone", unreadable)) == []
+    assert unreadable[-1][0] == "."
+    assert len(os.listdir("/proc/self/fd")) == open_before
 
 
 def test_each_difference_is_told_by_its_name(store: BlobStore, scans: Path) -> None:
