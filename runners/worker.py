@@ -7,7 +7,7 @@ message. The worker opens no file of the collection and no connection; its paren
 Messages (SOCK_SEQPACKET, JSON):
     from the worker: {"ready": {...}} or {"unavailable": reason}
     to it:           {"id": n, "parameters": {...}} with one descriptor
-    from it:         {"id": n, "body": {...}, "seconds": s},
+    from it:         {"id": n, "body": {...}, "seconds": s} (of the processor),
                      {"id": n, "refused": reason} (the same bytes will be refused again),
                      {"id": n, "beyond": reason} (a limit of this node) or
                      {"id": n, "failed": reason} (this time); with "last": true the worker wants to be replaced
@@ -74,7 +74,7 @@ def _run_references(pipeline: Pipeline) -> dict[str, str]:
 
 
 def _answer(pipeline: Pipeline, request: dict[str, Any], descriptor: int, limits: Limits) -> dict[str, Any]:
-    started = time.monotonic()
+    started = time.process_time()  # what it costs: waiting for a busy machine is no work
     try:
         stream, size = open_descriptor(descriptor)
         with stream:
@@ -93,7 +93,7 @@ def _answer(pipeline: Pipeline, request: dict[str, Any], descriptor: int, limits
         return {"id": request["id"], "failed": f"the pipeline failed: {type(error).__name__}"}
     height, width = pixels.shape[:2]
     body["image"] = {"width": int(width), "height": int(height)}
-    answer = {"id": request["id"], "body": body, "seconds": round(time.monotonic() - started, 3)}
+    answer = {"id": request["id"], "body": body, "seconds": round(time.process_time() - started, 3)}
     if len(json.dumps(answer)) > MAX_ANSWER_BYTES:
         return {"id": request["id"], "refused": "the result is larger than its output contract allows"}
     return answer

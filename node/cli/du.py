@@ -2,86 +2,61 @@
 
 import json
 import shutil
-import time
-from collections.abc import Iterator
-from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 
 import click
 
-from cas.durable import hash_descriptor
-from cas.errors import CasError
-from cas.ids import ContentId
 from cas.remote import RemoteBytes
-from cas.store import BlobStore
-from cas.unixfs import LEAF_BYTES
-from cas.usage import usage
+from cas.usage import PlaceUsage, usage
 from node.cli.store_work import opened, size_text
-
-_SAMPLE_BYTES = 200_000_000
-"""How much is read to measure how fast hashing is here; a second or so."""
-_LEAF_ROW_BYTES = 330
-"""A leaf in the index, with its share of everything around it (measured: 328 with files of 5 MB)."""
-FORECASTS = ("scrub", "leaf-tables", "copy")
+from node.folder import NodeFolder
+from node.services.forecast import Forecast, Holdings, forecast
+from node.services.holdings import bytes_of, count_holdings, hash_bytes_s
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Forecast:
-    """What something would cost."""
-
-    what: str
-    bytes: int
-    core_days: float
-    how: str
-
-
-@click.command(epilog="Example: vasculum du hortus/ --forecast leaf-tables")
+@click.command(epilog="Example: vasculum du hortus/ --forecast")
 @click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
-@click.option("--forecast", type=click.Choice(FORECASTS), default=None, help="What this would cost, before it is done.")
+@click.option("--forecast", "ahead", is_flag=True, help="What each setting would cost, before it is turned on.")
+@click.option(
+    "--scrub-days",
+    type=click.IntRange(min=1),
+    metavar="DAYS",
+    help="Forecast a scrub of so many days. [default: node.toml]",
+)
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def du(node_dir: Path, forecast: str | None, as_json: bool) -> None:
+def du(node_dir: Path, ahead: bool, scrub_days: int | None, as_json: bool) -> None:
     """Say how many bytes NODE_DIR holds: volumes, own copies, what was derived, databases.
 
-    With --forecast: how many TB and core-days something costs, from a sample of this node's own images.
+    With --forecast: how many TB and core-days the scrub, leaf tables, previews, pyramids, each pipeline, an archive
+    tier and a backup would cost, from the node's own counts and measurements. Nothing is turned on.
     """
+    if scrub_days is not None and not ahead:
+        raise click.UsageError("--scrub-days belongs to --forecast")
     with opened(node_dir) as node:
-        if forecast is not None:
-            cost = _forecast(node.blobs, forecast)
-            if as_json:
-                click.echo(
-                    json.dumps({"what": cost.what, "bytes": cost.bytes, "coreDays": cost.core_days, "how": cost.how})
-                )
-            else:
-                click.echo(f"{cost.what}: {cost.bytes / 1e12:.4f} TB more, {cost.core_days:.4f} core-days")
-                click.echo(f"  {cost.how}")
-            return
-        places = usage(node.blobs)
-        settings = node.settings
-        folders = {
-            "databases": [settings.folder / "data" / "node.sqlite", settings.blobs_path / "index.sqlite"],
-            "derived": [settings.derived_path],
-            "quarantine": [settings.blobs_path / "bad"],
-        }
-        parts = {name: sum(_bytes_of(path) for path in paths) for name, paths in folders.items()}
-        remote = RemoteBytes(node.blobs).usage()
-        budget = settings.remote.budget_gib << 30
-        free = shutil.disk_usage(settings.folder).free
+        if ahead:
+            _say_forecast(node, scrub_days, as_json=as_json)
+        else:
+            _say_usage(node, as_json=as_json)
+
+
+def _say_usage(node: NodeFolder, *, as_json: bool) -> None:
+    places, settings = usage(node.blobs), node.settings
+    folders = {
+        "databases": [settings.database_path, settings.blobs_path / "index.sqlite"],
+        "derived": [settings.derived_path],
+        "quarantine": [settings.blobs_path / "bad"],
+    }
+    parts = {name: sum(map(bytes_of, paths)) for name, paths in folders.items()}
+    remote, budget = RemoteBytes(node.blobs).usage(), settings.remote.budget_gib << 30
+    free = shutil.disk_usage(settings.folder).free
     if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "volumes": [
-                        {"name": item.name or "owned", "root": item.root, "files": item.files, "bytes": item.bytes,
-                         "listed": item.listed, "listedBytes": item.listed_bytes, "quarantined": item.quarantined}
-                        for item in places
-                    ],
-                    **parts, "free": free,
-                    "remote": {"addresses": remote.addresses, "copies": remote.copies, "bytes": remote.bytes,
-                               "budget": budget, "waiting": remote.waiting, "failing": remote.failing},
-                },
-                ensure_ascii=False,
-            )
-        )  # fmt: skip
+        volumes = [_usage_json(item) for item in places]
+        cached = {
+            "addresses": remote.addresses, "copies": remote.copies, "bytes": remote.bytes, "budget": budget,
+            "waiting": remote.waiting, "failing": remote.failing,
+        }  # fmt: skip
+        click.echo(json.dumps({"volumes": volumes, **parts, "free": free, "remote": cached}, ensure_ascii=False))
         return
     for item in places:
         click.echo(f"{item.name or 'own copies':<14} {size_text(item.bytes):>12}  {item.files:>9,} files  {item.root}")
@@ -97,63 +72,61 @@ def du(node_dir: Path, forecast: str | None, as_json: bool) -> None:
     click.echo(f"{'free':<14} {size_text(free):>12}")
 
 
-def _forecast(store: BlobStore, what: str) -> Forecast:
-    _, size = store.counts()
-    [row] = store.index.select(
-        "SELECT count(*), coalesce(sum(size), 0) FROM blob WHERE size > ?1 AND sha NOT IN (SELECT sha FROM leaf_table)",
-        LEAF_BYTES,
+def _usage_json(item: PlaceUsage) -> dict[str, object]:
+    return {
+        "name": item.name or "owned", "root": item.root, "files": item.files, "bytes": item.bytes,
+        "listed": item.listed, "listedBytes": item.listed_bytes, "quarantined": item.quarantined,
+    }  # fmt: skip
+
+
+def _say_forecast(node: NodeFolder, scrub_days: int | None, *, as_json: bool) -> None:
+    settings = node.settings
+    held, rate = count_holdings(node.database, node.blobs, settings), hash_bytes_s(node.blobs)
+    days = scrub_days or settings.care.scrub_days or 90
+    costs = forecast(held, settings, hash_bytes_s=rate, scrub_days=days)
+    if as_json:
+        found = {"holdings": _holdings_json(held), "hashBytesPerSecond": rate, "forecasts": list(map(_json, costs))}
+        click.echo(json.dumps(found, ensure_ascii=False))
+        return
+    click.echo(
+        f"{held.images:,} images of {figure(held.pixels / 1e6)} megapixels; {held.blobs:,} files,"
+        f" {size_text(held.blob_bytes)} in all"
     )
-    large, large_bytes = int(row[0]), int(row[1])
-    rate = _hash_rate(store)
-    days = 86_400.0
     if rate is None:
-        return Forecast(
-            what=what, bytes=0, core_days=0.0, how="no image can be read here, so nothing could be measured"
+        click.echo("no image can be read here, so nothing could be measured: see vasculum volume list")
+    for cost in costs:
+        click.echo(f"\n{cost.setting}: {cost.what}")
+        click.echo(
+            f"  {figure(cost.bytes / 1e12)} TB more on disk ({size_text(cost.bytes)}),"
+            f" {figure(cost.core_days)} core-days ({_time(cost.core_s)})"
         )
-    speed = f"hashing {rate / 1e6:,.0f} MB/s here, measured on this node's images"
-    if what == "scrub":
-        return Forecast(
-            what="one scrub of everything",
-            bytes=0,
-            core_days=round(size / rate / days, 6),
-            how=f"{size_text(size)}; {speed}",
-        )
-    if what == "copy":
-        return Forecast(
-            what="a copy of every image in the node", bytes=size, core_days=round(1.5 * size / rate / days, 6),
-            how=f"{size_text(size)}, read, hashed and written (about half more than hashing); {speed}",
-        )  # fmt: skip
-    leaves = large_bytes // LEAF_BYTES + large
-    return Forecast(
-        what="leaf tables for IPFS", bytes=leaves * _LEAF_ROW_BYTES, core_days=round(2 * large_bytes / rate / days, 6),
-        how=f"{large:,} files above 1 MiB without a table ({size_text(large_bytes)}), two hashes per byte; {speed}",
-    )  # fmt: skip
+        for sentence in cost.how:
+            click.echo(f"  - {sentence}")
+        if cost.warning:
+            click.echo(f"  WARNING: {cost.warning}")
 
 
-def _hash_rate(store: BlobStore) -> float | None:
-    """Bytes per second of one core over a sample of the images; None when none can be read."""
-    read, began = 0, time.perf_counter()
-    for cid in _sample(store):
-        try:
-            with store.open_blob(cid) as blob:
-                read += hash_descriptor(blob.fd)[1]
-        except (CasError, OSError):
-            continue
-        if read >= _SAMPLE_BYTES:
-            break
-    took = time.perf_counter() - began
-    return read / took if read and took > 0 else None
+def figure(value: float) -> str:
+    """Three digits that count, without an exponent: 1,230 or 0.0000123."""
+    return f"{value:,.0f}" if value >= 1000 else f"{Decimal(f'{value:.3g}'):f}"
 
 
-def _sample(store: BlobStore) -> Iterator[ContentId]:
-    """Up to 256 images, evenly over all hashes."""
-    for number in range(256):
-        rows = store.index.select("SELECT sha FROM blob WHERE sha >= ? ORDER BY sha LIMIT 1", bytes([number]))
-        if rows:
-            yield ContentId(rows[0]["sha"])
+def _time(core_s: float) -> str:
+    for unit, seconds in (("days", 86_400), ("hours", 3600), ("minutes", 60)):
+        if core_s >= 2 * seconds:
+            return f"{core_s / seconds:,.0f} {unit} of one core"
+    return f"{core_s:.3g} seconds of one core"
 
 
-def _bytes_of(path: Path) -> int:
-    if path.is_file():
-        return sum(item.stat().st_size for item in path.parent.glob(path.name + "*") if item.is_file())
-    return sum(item.stat().st_size for item in path.rglob("*") if item.is_file()) if path.is_dir() else 0
+def _holdings_json(held: Holdings) -> dict[str, object]:
+    return {
+        "images": held.images, "pixels": held.pixels, "jpegBytes": held.jpeg_bytes, "files": held.blobs,
+        "bytes": held.blob_bytes, "readByScrub": dict(held.place_bytes), "largeWithoutLeafTable": held.large,
+    }  # fmt: skip
+
+
+def _json(cost: Forecast) -> dict[str, object]:
+    return {
+        "setting": cost.setting, "what": cost.what, "bytes": cost.bytes, "coreDays": cost.core_days,
+        "how": list(cost.how), "warning": cost.warning or None,
+    }  # fmt: skip
