@@ -247,7 +247,7 @@ class Check:
         for row in self._store.index.select("SELECT volume, path, sha, reason FROM quarantine ORDER BY volume, path"):
             yield Finding(
                 code="quarantined", place=f"{row['volume']}:{row['path']}",
-                text=f"damaged ({row['reason']}): vasculum repair",
+                text=f"damaged ({row['reason']}): vasculum repair with the id {row['sha'].hex()}",
             )  # fmt: skip
 
     def _shas(self, sql: str) -> list[bytes]:

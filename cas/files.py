@@ -79,21 +79,45 @@ def root_problem(volume: VolumeRow) -> str | None:
 
 def sample_problem(volume: VolumeRow, sample: list[Location]) -> str | None:
     """Says when more than half of the sampled files are not what was indexed: then it is the tree, not the files."""
-    changed = sum(not _is_there(volume, item) for item in sample)
+    changed = sum(not _is_there(volume, item, volume.identity) for item in sample)
     if len(sample) < FEWEST_FILES or changed * 2 <= len(sample):
         return None
+    if renumbered(volume, sample) == changed:
+        return inode_problem(volume, sample)
     return (
         f"volume {volume.name}: {changed} of {len(sample)} sampled files below {volume.root} are not what was indexed"
-        ' (another tree is mounted there, or a network drive renumbers its files: identity = "size+mtime")'
+        " (another tree is mounted there?)"
     )
 
 
-def _is_there(volume: VolumeRow, known: Location) -> bool:
+def inode_problem(volume: VolumeRow, sample: list[Location]) -> str | None:
+    """Says when files have other inodes than when they were indexed, and everything else as it was."""
+    count = renumbered(volume, sample)
+    if not count:
+        return None
+    return (
+        f"volume {volume.name}: {count} of {len(sample)} sampled files have the size and time they had, and another"
+        ' inode, so they are not served. A network drive renumbers its files: write identity = "size+mtime" where'
+        " node.toml has this volume or source. Copied or restored: `vasculum volume moved` with the same folder,"
+        " and they are read again"
+    )
+
+
+def renumbered(volume: VolumeRow, sample: list[Location]) -> int:
+    """How many files have only another inode than when they were indexed."""
+    if volume.identity != "inode":
+        return 0
+    return sum(
+        _is_there(volume, item, "size+mtime") and not _is_there(volume, item, volume.identity) for item in sample
+    )
+
+
+def _is_there(volume: VolumeRow, known: Location, identity: Identity) -> bool:
     try:
         found = (volume.root / known.path).stat()
     except OSError:
         return False
-    return is_same(known, found, volume.identity)
+    return is_same(known, found, identity)
 
 
 def _real_path(descriptor: int, path: str) -> str:

@@ -244,7 +244,9 @@ class BlobIndex:
     def forget(self, places: Iterable[tuple[str, str]]) -> None:
         """Removes locations of bytes that have another one: a file was moved."""
         with self.transaction() as conn:
-            conn.executemany("DELETE FROM location WHERE volume = ? AND path = ?", list(places))
+            gone = list(places)
+            conn.executemany("DELETE FROM location WHERE volume = ? AND path = ?", gone)
+            conn.executemany("DELETE FROM quarantine WHERE volume = ? AND path = ?", gone)
 
     def set_volume(self, volume: VolumeRow) -> None:
         """Names a tree."""

@@ -10,12 +10,13 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from cas.cids import DAG_PB, RAW
 from cas.errors import BlobChanged, BlobRefused
 from cas.ids import ContentId
-from cas.pace import Took
+from cas.pace import TookOf
 from cas.store import BlobStore
 from cas.unixfs import LEAF_BYTES, Node, leaf_digests, tree_of
 
@@ -66,7 +67,7 @@ def leaf_table(store: BlobStore, cid: ContentId) -> LeafTable | None:
     )  # fmt: skip
 
 
-def build_leaf_table(store: BlobStore, cid: ContentId, *, now: datetime, took: Took | None = None) -> LeafTable:
+def build_leaf_table(store: BlobStore, cid: ContentId, *, now: datetime, took: TookOf | None = None) -> LeafTable:
     """Reads the file and keeps its table; the one that is there already, if it is.
 
     Raises:
@@ -80,8 +81,9 @@ def build_leaf_table(store: BlobStore, cid: ContentId, *, now: datetime, took: T
     with store.open_blob(cid) as blob:
         if blob.size <= LEAF_BYTES:
             raise BlobRefused("a file of one leaf is its own block")
-        whole = hashlib.sha256()
-        leaves = tuple(leaf_digests(blob.fd, took=took, whole=whole.update))
+        whole, volume = hashlib.sha256(), blob.place.volume
+        told = None if took is None else partial(took, volume)
+        leaves = tuple(leaf_digests(blob.fd, took=told, whole=whole.update))
         if whole.digest() != cid.digest:
             raise BlobChanged("the bytes do not have their hash any more: scrub finds out why")
         size = blob.size

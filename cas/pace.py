@@ -11,6 +11,8 @@ from typing import Final
 
 Took = Callable[[int], None]
 """Told how many bytes were just read; may wait."""
+TookOf = Callable[[str, int], None]
+"""Told of which volume (empty: own copies), and how many bytes were just read; may wait."""
 MAX_DEBT_S: Final = 10.0
 """A burst of visitors stops work in the background for at most this long after it."""
 

@@ -18,7 +18,7 @@ from typing import Final
 
 from cas.durable import hash_descriptor, owned_path, sync_folder
 from cas.errors import BlobChanged, BlobNotFound, BlobRefused, StoreFailed
-from cas.files import check_relpath
+from cas.files import check_relpath, open_inside
 from cas.ids import ContentId
 from cas.index import OWNED, Location
 from cas.store import MAX_BLOB_BYTES, BlobStore
@@ -55,6 +55,38 @@ def good_copy(store: BlobStore, cid: ContentId) -> Path | None:
         finally:
             os.close(descriptor)
     return None
+
+
+def recheck(store: BlobStore, cid: ContentId, *, now: datetime) -> list[str]:
+    """Reads the institution's damaged files again; those that somebody put back leave quarantine: ``volume:path``.
+
+    Raises:
+        StoreFailed: the index could not be written.
+    """
+    good: list[Location] = []
+    volumes = store.index.volumes()
+    for name, path in damaged_places(store, cid):
+        if name not in volumes:
+            continue
+        try:
+            descriptor, before = open_inside(volumes[name].root, path)
+            try:
+                actual, size = hash_descriptor(descriptor)
+                state = os.fstat(descriptor)
+            finally:
+                os.close(descriptor)
+        except (OSError, BlobRefused):
+            continue
+        if actual == cid and before.st_mtime_ns == state.st_mtime_ns:
+            good.append(
+                Location(
+                    volume=name, path=path, sha=cid.digest, size=size, mtime_ns=state.st_mtime_ns, ino=state.st_ino,
+                    dev=state.st_dev,
+                )
+            )  # fmt: skip
+    if good:
+        store.index.record(good, verified=now.isoformat())
+    return [f"{item.volume}:{item.path}" for item in good]
 
 
 def damaged_places(store: BlobStore, cid: ContentId) -> list[tuple[str, str]]:

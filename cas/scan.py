@@ -16,6 +16,7 @@ import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -24,7 +25,7 @@ from cas.errors import BlobRefused, VolumeProblem
 from cas.files import is_same, open_inside, root_problem
 from cas.ids import ContentId
 from cas.index import Location, VolumeRow, to_location
-from cas.pace import Took
+from cas.pace import Took, TookOf
 from cas.scrub import is_too_many
 from cas.store import AdoptFailure, AdoptResult, BlobStore
 from cas.walk import SeenFile, seen_file, walk_states
@@ -47,6 +48,10 @@ class ScanReport:
     moved: list[tuple[str, str]] = field(default_factory=list)
     """(old path, new path)."""
     changed: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
+    """In quarantine, and read again just now: still not what they were."""
+    healed: list[str] = field(default_factory=list)
+    """Were in quarantine, and are what they were again: somebody put them back."""
     new: list[SeenFile] = field(default_factory=list)
     vanished: list[str] = field(default_factory=list)
     unreadable: list[tuple[str, str]] = field(default_factory=list)
@@ -75,6 +80,7 @@ def scan(store: BlobStore, volume: str, *, now: datetime, accept: bool = False, 
     gone: list[Location] = []
     known = _raw_rows(store, volume)
     by_inode, is_racy = tree.identity == "inode", _Racy()
+    bad = {item["path"] for item in store.index.select("SELECT path FROM quarantine WHERE volume = ?", volume)}
     row, count = next(known, None), 0
     for path, state in walk_states(tree.root, report.unreadable):
         while row is not None and row[_PATH] < path:
@@ -88,6 +94,7 @@ def scan(store: BlobStore, volume: str, *, now: datetime, accept: bool = False, 
             and row[_MTIME_NS] == state.st_mtime_ns
             and (not by_inode or row[_INO] == state.st_ino)
             and not is_racy(row[_CHECKED], row[_MTIME_NS])
+            and path not in bad
         ):
             report.unchanged += 1
         else:
@@ -97,7 +104,7 @@ def scan(store: BlobStore, volume: str, *, now: datetime, accept: bool = False, 
         gone.append(to_location(row))
         count, row = count + 1, next(known, None)
     moved = _find_moved(tree, gone, report)
-    # Racy files are as they were, as far as can be told; they are only read again.
+    # Racy files and those in quarantine are as they were, as far as can be told; they are only read again.
     differ = sum(not _same(item, seen, by_inode=by_inode) for item, seen in odd)
     if not accept and is_too_many(differ + len(gone) - len(moved), count):
         raise VolumeProblem(
@@ -105,7 +112,7 @@ def scan(store: BlobStore, volume: str, *, now: datetime, accept: bool = False, 
             ' was changed (another tree is mounted? a network drive renumbers: identity = "size+mtime";'
             " right as it is: --accept)"
         )
-    _settle_odd(store, tree, odd, report, now, took)
+    _settle_odd(store, tree, odd, bad, report, now, took)
     _move_rows(store, volume, moved)
     report.moved = [(old.path, new.path) for old, new in moved]
     old_paths = {old.path for old, _ in moved}
@@ -159,7 +166,12 @@ def _move_rows(store: BlobStore, volume: str, moved: list[tuple[Location, SeenFi
             # Only where the blob is still known: it may have been withdrawn while the tree was walked.
             """INSERT OR REPLACE INTO location (volume, path, sha, size, mtime_ns, ino, dev, checked)
                SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8 WHERE EXISTS (SELECT 1 FROM blob WHERE sha = ?3)""",
-            [(volume, new.path, old.sha, new.size, new.mtime_ns, new.ino, new.dev, old.checked) for old, new in moved],
+            # Recognised by its inode or its name, so the next scrub compares its hash before anything else.
+            [(volume, new.path, old.sha, new.size, new.mtime_ns, new.ino, new.dev, "") for old, new in moved],
+        )
+        conn.executemany(
+            "UPDATE OR REPLACE quarantine SET path = ? WHERE volume = ? AND path = ?",
+            [(new.path, volume, old.path) for old, new in moved],
         )
         conn.executemany("DELETE FROM location WHERE volume = ? AND path = ?", [(volume, old.path) for old, _ in moved])
 
@@ -192,14 +204,14 @@ def listed_files(store: BlobStore, variant: str) -> Iterator[tuple[str, str, int
 
 
 def hash_listed(
-    store: BlobStore, variant: str, *, now: datetime, took: Took | None = None
+    store: BlobStore, variant: str, *, now: datetime, took: TookOf | None = None
 ) -> Iterator[AdoptResult | AdoptFailure]:
     """Hashes listed files and takes them into the index; each leaves the list when it is durable there."""
     by_volume: dict[str, list[str]] = {}
     for volume, path, _ in listed_files(store, variant):
         by_volume.setdefault(volume, []).append(path)
     for volume, paths in by_volume.items():
-        for result in store.adopt_many(volume, paths, now=now, took=took):
+        for result in store.adopt_many(volume, paths, now=now, took=None if took is None else partial(took, volume)):
             if isinstance(result, AdoptResult):
                 with store.index.transaction() as conn:
                     conn.execute("DELETE FROM listed WHERE volume = ? AND path = ?", (volume, result.relpath))
@@ -300,11 +312,12 @@ def _settle_odd(
     store: BlobStore,
     tree: VolumeRow,
     odd: list[tuple[Location, SeenFile]],
+    bad: set[str],
     report: ScanReport,
     now: datetime,
     took: Took | None,
 ) -> None:
-    """Reads files whose time, inode or size differ: the same bytes bring their row up to date."""
+    """Reads files whose time, inode or size differ: the same bytes bring their row up to date, and end a quarantine."""
     fresh: list[Location] = []
     for row, seen in odd:
         if row.size != seen.size:
@@ -320,10 +333,13 @@ def _settle_odd(
         except (OSError, BlobRefused) as error:
             report.unreadable.append((row.path, getattr(error, "strerror", None) or str(error)))
             continue
+        is_as_it_was = _same(row, seen, by_inode=tree.identity == "inode")
         if cid != ContentId(row.sha) or before.st_mtime_ns != after.st_mtime_ns:
-            report.changed.append(row.path)
+            (report.damaged if row.path in bad and is_as_it_was else report.changed).append(row.path)
             continue
-        if _same(row, seen, by_inode=tree.identity == "inode"):
+        if row.path in bad:
+            report.healed.append(row.path)
+        elif is_as_it_was:
             report.unchanged += 1  # so young when it was hashed that only its bytes could tell
         else:
             report.touched += 1

@@ -27,7 +27,7 @@ from typing import Final, Literal, Self
 from cas.batches import ChunkPace, in_groups, map_in_threads
 from cas.durable import BUFFER_BYTES, ShardTree, Sync, Written, hash_descriptor, sync_folder, write_blob
 from cas.errors import BlobChanged, BlobNotFound, BlobRefused, BlobWithdrawn, StoreFailed, VolumeProblem
-from cas.files import SAMPLED_FILES, is_same, open_inside, root_problem, sample_problem
+from cas.files import SAMPLED_FILES, inode_problem, is_same, open_inside, root_problem, sample_problem
 from cas.ids import ContentId
 from cas.index import OWNED, BlobIndex, Identity, Location, VolumeRow
 from cas.pace import Took
@@ -488,7 +488,10 @@ class BlobStore:
         """
         problems: list[str] = []
         for volume in self.index.volumes().values():
-            problem = root_problem(volume) or sample_problem(volume, self.index.sample(volume.name, SAMPLED_FILES))
+            problem = root_problem(volume)
+            if problem is None:
+                sample = self.index.sample(volume.name, SAMPLED_FILES)
+                problem = sample_problem(volume, sample) or inode_problem(volume, sample)
             if problem is not None:
                 problems.append(problem)
         return problems

@@ -24,7 +24,7 @@ from cas.ids import ContentId
 from federation.http_transport import HttpTransport
 from linkeddata.pipeline import WorkUnit
 from node.folder import NodeFolder
-from node.services.care import Care
+from node.services.care import Care, follow_identities
 from node.services.descriptor import DescriptorService
 from node.services.job_rules import OfferedPipeline
 from node.services.jobs import JobService
@@ -106,10 +106,11 @@ def build_application(
     app[IDENTITY] = folder.key
     app[CLOCK] = clock
     app[ENVIRONMENT] = pages.make_environment()
-    app[PREVIEWS] = Previews(settings, folder.blobs)
+    follow_identities(settings, folder.blobs)
     app[CARE] = care = Care(folder.blobs, settings, clock=clock, monotonic=time.monotonic)
     app[REMOTE] = remote = RemoteMedia(settings, folder.database, folder.blobs, clock=clock, wait=time.sleep)
     app[NEEDS] = needs = RemoteNeeds(settings, folder.database, remote, clock=clock)
+    app[PREVIEWS] = Previews(settings, folder.blobs, read=care.served)
     app[AT_ONCE] = AtOnce(
         warm,
         is_our_host=lambda host: is_our_host(host, settings.origin),

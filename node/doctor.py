@@ -215,6 +215,9 @@ def _volumes(settings: Settings) -> Iterator[Finding]:
         try:
             problems, (count, size) = store.volume_problems(), store.counts()
             remote = list(_remote(settings, RemoteBytes(store)))
+            drives = [
+                (row.name, _filesystem(row.root)) for row in store.index.volumes().values() if row.identity == "inode"
+            ]
         finally:
             store.close()
     except CasError as error:
@@ -223,6 +226,14 @@ def _volumes(settings: Settings) -> Iterator[Finding]:
     for problem in problems:
         yield Finding(level="problem", about="images", text=problem)
     yield from remote
+    for name, kind in drives:
+        if kind in _NETWORK_FILESYSTEMS:
+            yield Finding(
+                level="warning",
+                about="images",
+                text=f"volume {name} lies on a network drive ({kind}), which may renumber its files, and then none of"
+                ' them is served: write identity = "size+mtime" where node.toml has this volume or source',
+            )
     if not problems:
         yield Finding(level="ok", about="images", text=f"{count} images ({size / 1e6:,.0f} MB) are indexed")
 

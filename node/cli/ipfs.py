@@ -34,7 +34,7 @@ def index(node_dir: Path, rate: float | None) -> None:
     made, failed = 0, []
     with opened(node_dir) as node:
         waiting = list(without_leaf_table(node.blobs))
-        with reading("index", sum(size for _, size in waiting), rate) as took:
+        with reading("index", sum(size for _, size in waiting), rate, node.settings) as took:
             for cid, _ in waiting:
                 try:
                     build_leaf_table(node.blobs, cid, now=datetime.now(UTC), took=took)

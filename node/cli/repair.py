@@ -10,13 +10,14 @@ import click
 
 from cas.errors import ContentIdError
 from cas.ids import ContentId, parse_content_id
-from cas.repair import Repaired, good_copy, read_chunks
+from cas.repair import Repaired, damaged_places, good_copy, read_chunks, recheck
 from cas.repair import repair as store_good_bytes
 from federation.errors import FederationError
 from federation.safe_fetch import FetchLimits, SafeFetcher
 from node.cli.errors import CommandFailed, UserError
 from node.cli.store_work import opened, reading, size_text
 from node.folder import NodeFolder
+from node.services.withdraw import derived_files
 
 
 @click.command(
@@ -44,8 +45,11 @@ def repair(node_dir: Path, content_id: str, peer: str | None, write_adopted: boo
         size = node.blobs.index.size_of(cid)
         if size is None:
             raise UserError(f"{cid} is not an image of this node")
+        healed = recheck(node.blobs, cid, now=datetime.now(UTC))
         local = good_copy(node.blobs, cid)
-        if local is not None and (peer is None or not write_adopted):
+        if healed and not damaged_places(node.blobs, cid):
+            done = Repaired(id=cid, source="the file itself, which is good again", owned=False)
+        elif local is not None and (peer is None or not write_adopted):
             done = store_good_bytes(
                 node.blobs, cid, read_chunks(local), source=str(local), now=datetime.now(UTC),
                 write_adopted=write_adopted,
@@ -54,12 +58,24 @@ def repair(node_dir: Path, content_id: str, peer: str | None, write_adopted: boo
             done = _from_peer(node, cid, peer, size, write_adopted=write_adopted)
         else:
             raise CommandFailed(f"no good copy of {cid.hex} is here: name a node that has one with --from URL")
+        for path in derived_files(node.settings, cid):
+            path.unlink(missing_ok=True)  # it may have been made from the damaged bytes; it is made again when needed
+        left = [f"{volume}:{path}" for volume, path in damaged_places(node.blobs, cid)]
     if as_json:
-        click.echo(json.dumps({"id": str(cid), "source": done.source, "written": done.written}))
+        found = {"id": str(cid), "source": done.source, "written": done.written, "healed": healed, "stillDamaged": left}
+        click.echo(json.dumps(found, ensure_ascii=False))
         return
-    click.echo(f"{cid.hex}: {size_text(size)} good bytes from {done.source}, kept in the node")
+    kept = ", kept in the node" if done.owned else ""
+    click.echo(f"{cid.hex}: {size_text(size)} good bytes from {done.source}{kept}")
+    for name in healed:
+        click.echo(f"  good again: {name}")
     for name in done.written:
         click.echo(f"  written anew: {name} (the damaged one is kept as .damaged)")
+    for name in left:
+        click.echo(
+            f"  your file is still damaged: {name}. The node gives out its own copy. Put the file back from your backup"
+            " and run this command again, or let it be written with --write-adopted"
+        )
 
 
 def _from_peer(node: NodeFolder, cid: ContentId, peer: str, size: int, *, write_adopted: bool) -> Repaired:
@@ -69,11 +85,11 @@ def _from_peer(node: NodeFolder, cid: ContentId, peer: str, size: int, *, write_
         insecure_loopback=node.settings.federation.insecure_loopback,
     )
     staging = node.settings.folder / "data"
-    with tempfile.TemporaryFile(dir=staging) as stream, reading("repair", size, None) as took:
+    with tempfile.TemporaryFile(dir=staging) as stream, reading("repair", size, None, node.settings) as took:
 
         def sink(piece: bytes) -> None:
             stream.write(piece)
-            took(len(piece))
+            took("", len(piece))
 
         try:
             answer = asyncio.run(fetcher.stream(address, sink))

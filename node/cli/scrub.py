@@ -30,12 +30,12 @@ def scrub(node_dir: Path, days: int, rate: float | None, as_json: bool) -> None:
         # What is read in this run is newer than its beginning, so that the run ends.
         older_than = datetime.now(UTC) - timedelta(days=days)
         places, size = due(node.blobs, older_than)
-        with reading("scrub", size, rate) as took:
+        with reading("scrub", size, rate, node.settings) as took:
             for found in read_again(
                 node.blobs,
                 clock=lambda: datetime.now(UTC),
                 older_than=older_than,
-                took=lambda volume, count: took(count),  # noqa: ARG005 - one rate for all
+                took=took,
             ):
                 counts[found.verdict] = counts.get(found.verdict, 0) + 1
                 if found.verdict != "good":

@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -10,9 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 
 from cas.errors import BlobRefused, CasError, VolumeProblem
-from cas.pace import Pace
+from cas.pace import Pace, TookOf
 from node.cli.errors import CommandFailed, UserError
-from node.config import ConfigError
+from node.config import ConfigError, Settings
 from node.folder import NodeFolder, open_folder
 from node.storage.db import DatabaseError
 
@@ -37,9 +37,17 @@ def opened(node_dir: Path) -> Iterator[NodeFolder]:
 
 
 @contextlib.contextmanager
-def reading(what: str, total: int, rate: float | None) -> Iterator[Callable[[int], None]]:
-    """A progress bar over bytes, and the function that is told of each piece; waits when there is a rate."""
-    pace = Pace((rate or 0) * _MIB, clock=time.monotonic, wait=time.sleep)
+def reading(what: str, total: int, rate: float | None, settings: Settings) -> Iterator[TookOf]:
+    """A progress bar over bytes, and the function that is told of each piece: volume (empty: none) and bytes.
+
+    It waits for the rate of the command, and for ``max_read_mib_s`` of the volume.
+    """
+
+    def pace_of(mib_s: float) -> Pace:
+        return Pace(mib_s * _MIB, clock=time.monotonic, wait=time.sleep)
+
+    pace = pace_of(rate or 0)
+    volumes = {name: pace_of(item.max_read_mib_s) for name, item in settings.volumes.items() if item.max_read_mib_s}
     console = Console(stderr=True)
     with Progress(
         TextColumn(what), BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn(), console=console,
@@ -47,9 +55,11 @@ def reading(what: str, total: int, rate: float | None) -> Iterator[Callable[[int
     ) as bar:  # fmt: skip
         task = bar.add_task(what, total=total)
 
-        def took(count: int) -> None:
+        def took(volume: str, count: int) -> None:
             bar.advance(task, count)
             pace.took(count)
+            if volume in volumes:
+                volumes[volume].took(count)
 
         try:
             yield took

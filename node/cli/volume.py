@@ -12,6 +12,7 @@ from cas.usage import usage
 from node.cli.errors import CommandFailed
 from node.cli.store_work import RATE_OPTION, opened, reading, size_text
 from node.folder import NodeFolder
+from node.services.care import follow_identities
 
 NODE = click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
 _SHOWN = 10
@@ -78,7 +79,8 @@ def scan_volume(node_dir: Path, name: str, accept: bool, list_only: bool, varian
                 {
                     "volume": report.volume, "unchanged": report.unchanged, "touched": report.touched,
                     "moved": report.moved, "changed": report.changed, "new": [item.path for item in report.new],
-                    "vanished": report.vanished, "unreadable": report.unreadable, "listed": listed,
+                    "damaged": report.damaged, "healed": report.healed, "vanished": report.vanished,
+                    "unreadable": report.unreadable, "listed": listed,
                 },
                 ensure_ascii=False,
             )
@@ -88,7 +90,8 @@ def scan_volume(node_dir: Path, name: str, accept: bool, list_only: bool, varian
 
 
 def _define(node: NodeFolder, name: str) -> None:
-    """A volume that node.toml names and nothing was indexed of yet."""
+    """A volume that node.toml names and nothing was indexed of yet; how files are recognised is as it says now."""
+    follow_identities(node.settings, node.blobs)
     configured = node.settings.volumes.get(name)
     if configured is not None and name not in node.blobs.index.volumes():
         root = (node.settings.folder / configured.root).resolve()
@@ -101,6 +104,8 @@ def _say(report: ScanReport, listed: int, variant: str) -> None:
         click.echo(f"  {report.touched} have a new time or inode and the same bytes: noted")
     for what, names in (
         ("moved and found again", [f"{old} -> {new}" for old, new in report.moved]),
+        ("good again: put back, and out of quarantine", report.healed),
+        ("damaged: still in quarantine", report.damaged),
         ("changed: not served under their old id; ingest again", report.changed),
         ("gone: their records stay, their bytes are not here", report.vanished),
         ("cannot be read", [f"{path} ({reason})" for path, reason in report.unreadable]),
@@ -144,7 +149,7 @@ def hash_listed_files(node_dir: Path, variant: str, rate: float | None) -> None:
     done, failed = 0, []
     with opened(node_dir) as node:
         total = sum(size for _, _, size in listed_files(node.blobs, variant))
-        with reading("hash", total, rate) as took:
+        with reading("hash", total, rate, node.settings) as took:
             for result in hash_listed(node.blobs, variant, now=datetime.now(UTC), took=took):
                 if isinstance(result, AdoptFailure):
                     failed.append(f"{result.relpath}: {result.reason}")

@@ -6,22 +6,25 @@ for their own limit. Work in the background lives from the index: a slice that i
 It leaves out: what scrub does (``cas.scrub``), when slices run (``node.app``).
 """
 
+import contextlib
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
-from cas.errors import CasError
+from cas.errors import BlobChanged, CasError
 from cas.ids import ContentId
 from cas.leaves import build_leaf_table, without_leaf_table
 from cas.pace import Pace
-from cas.scrub import ScrubResult, scrub
+from cas.scrub import ScrubResult, doubt, scrub
 from cas.store import BlobStore
 from node.config import Settings
 
 MOST_WANTED: Final = 100
 """Leaf tables that strangers may have asked for at a time: each costs the reading of a file."""
+NEVER: Final = datetime.min.replace(tzinfo=UTC)
+"""Before it was last read only what was not read since it moved, or since somebody doubted it."""
 _MIB: Final = 1 << 20
 
 
@@ -36,6 +39,19 @@ class Slice:
     read: int
     bad: tuple[ScrubResult, ...]
     tables: int
+
+
+def follow_identities(settings: Settings, store: BlobStore) -> None:
+    """Files are recognised as ``node.toml`` says now, without another ingest: of volumes, and of sources that are one.
+
+    Raises:
+        StoreFailed: the index could not be written.
+    """
+    wanted = {name: source.identity for name, source in settings.sources.items()}
+    wanted |= {name: volume.identity for name, volume in settings.volumes.items()}
+    for name, row in store.index.volumes().items():
+        if wanted.get(name, row.identity) != row.identity:
+            store.index.set_volume(replace(row, identity=wanted[name]))
 
 
 class Care:
@@ -110,14 +126,13 @@ class Care:
         try:
             while (cid := self._next_wanted()) is not None and not is_over():
                 tables += self._build(cid)
-            if self._settings.care.scrub_days:
-                older = self._clock() - timedelta(days=self._settings.care.scrub_days)
-                for found in scrub(
-                    self._store, clock=self._clock, older_than=older, took=self.took, should_stop=is_over
-                ):
-                    read += 1
-                    if found.verdict != "good":
-                        bad.append(found)
+            days = self._settings.care.scrub_days
+            # Without rounds, only what was moved or is in doubt: it was never read since.
+            older = self._clock() - timedelta(days=days) if days else NEVER
+            for found in scrub(self._store, clock=self._clock, older_than=older, took=self.took, should_stop=is_over):
+                read += 1
+                if found.verdict != "good":
+                    bad.append(found)
             if self._settings.care.leaf_tables == "background":
                 for cid, _ in without_leaf_table(self._store):
                     if is_over():
@@ -137,9 +152,13 @@ class Care:
 
     def _build(self, cid: ContentId) -> int:
         try:
-            build_leaf_table(self._store, cid, now=self._clock(), took=lambda count: self.took("", count))
+            build_leaf_table(self._store, cid, now=self._clock(), took=self.took)
+        except BlobChanged:
+            with contextlib.suppress(CasError):
+                doubt(self._store, cid)  # read first by the next scrub, and closed if it is damaged
+            return 0
         except (CasError, OSError):
-            return 0  # scrub says what is wrong with it
+            return 0
         finally:
             with self._guard:
                 self._wanted.pop(cid, None)

@@ -38,6 +38,7 @@ from cas.store import BlobStore
 from cas.unixfs import Node, cid_bytes, cid_text
 from linkeddata.json_strict import Json
 from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
+from node.services.care import Care
 from node.storage.facts import bytes_facts
 from node.web.keys import BLOBS, CARE, DATABASE, IDENTITY, SETTINGS
 from node.web.problem import Problem
@@ -270,10 +271,9 @@ async def _send_block(request: web.Request, place: _Place, name: str, digest: by
         if answer.status == 200:
             headers["Content-Length"] = str(place.block.size)
         return web.Response(status=answer.status, headers=headers)
-    data = await asyncio.to_thread(_read_one, request.app[BLOBS], place.block, digest)
+    data = await asyncio.to_thread(_read_one, request.app[BLOBS], request.app[CARE], place.block, digest)
     if data is None:
         raise _damaged()
-    request.app[CARE].served("", answer.length)
     if answer.status == 206:
         last = answer.offset + answer.length - 1
         headers["Content-Range"] = f"bytes {answer.offset}-{last}/{place.block.size}"
@@ -281,20 +281,23 @@ async def _send_block(request: web.Request, place: _Place, name: str, digest: by
     return web.Response(status=answer.status, headers=headers, body=body)
 
 
-def _read_one(store: BlobStore, block: Block, digest: bytes) -> bytes | None:
+def _read_one(store: BlobStore, care: Care, block: Block, digest: bytes) -> bytes | None:
     """The bytes of a block, if they have its digest; blocking."""
     if block.node is not None:
         return block.node
     try:
         with store.open_blob(block.file) as blob:
-            return _read_checked(store, blob, block.offset, block.size, digest)
+            return _read_checked(store, care, blob, block.offset, block.size, digest)
     except (BlobChanged, BlobNotFound, OSError) as error:
         log.warning("%s: %s", block.file, error)
         return None
 
 
-def _read_checked(store: BlobStore, blob: BlobReader, offset: int, size: int, digest: bytes) -> bytes | None:
+def _read_checked(
+    store: BlobStore, care: Care, blob: BlobReader, offset: int, size: int, digest: bytes
+) -> bytes | None:
     data = blob.pread(offset, size)
+    care.served(blob.place.volume, len(data))
     if hashlib.sha256(data).digest() == digest:
         return data
     log.error("%s: the bytes at %d do not have their hash; the file is due for a scrub", blob.id, offset)
@@ -318,7 +321,7 @@ async def _send_car(request: web.Request, place: _Place, name: str, car: _Car, d
     }
     if etag in (tag.strip() for tag in request.headers.get("If-None-Match", "").split(",")):
         return web.Response(status=304, headers=headers)
-    store = request.app[BLOBS]
+    store, care = request.app[BLOBS], request.app[CARE]
     nodes = await asyncio.to_thread(_tree_below, store, place.block, digest)
     chosen = list(_choose(nodes, car))
     root = cid_bytes(nodes[0].codec, digest)
@@ -330,18 +333,17 @@ async def _send_car(request: web.Request, place: _Place, name: str, car: _Car, d
     response.content_length = length
     loop = asyncio.get_running_loop()
     with contextlib.suppress(ConnectionError):
-        first = await loop.run_in_executor(None, _sections, store, place.block.file, chosen[:1])
+        first = await loop.run_in_executor(None, _sections, store, care, place.block.file, chosen[:1])
         if first is None:
             raise _damaged()
         await response.prepare(request)
         await response.write(head + first)
         for node in chosen[1:]:
-            section = await loop.run_in_executor(None, _sections, store, place.block.file, [node])
+            section = await loop.run_in_executor(None, _sections, store, care, place.block.file, [node])
             if section is None:
                 if request.transport is not None:
                     request.transport.abort()  # nobody may take this for the whole
                 return response
-            request.app[CARE].served("", len(section))
             await response.write(section)
         await response.write_eof()
     return response
@@ -383,7 +385,7 @@ def _choose(nodes: list[Node], car: _Car) -> Iterator[Node]:
             yield node
 
 
-def _sections(store: BlobStore, file: ContentId, nodes: Iterable[Node]) -> bytes | None:
+def _sections(store: BlobStore, care: Care, file: ContentId, nodes: Iterable[Node]) -> bytes | None:
     """CAR sections of these blocks; None when one is not what it should be; blocking."""
     out = bytearray()
     try:
@@ -393,7 +395,7 @@ def _sections(store: BlobStore, file: ContentId, nodes: Iterable[Node]) -> bytes
                 data = node.block
                 if data is None:
                     blob = blob or stack.enter_context(store.open_blob(file))
-                    data = _read_checked(store, blob, node.offset, node.file_bytes, node.digest)
+                    data = _read_checked(store, care, blob, node.offset, node.file_bytes, node.digest)
                     if data is None:
                         return None
                 cid = cid_bytes(node.codec, node.digest)

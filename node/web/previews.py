@@ -10,6 +10,7 @@ from typing import Final
 
 from cas.errors import BlobWithdrawn
 from cas.ids import ContentId
+from cas.pace import TookOf
 from cas.store import BlobStore
 from node.access import Viewer
 from node.config import Settings
@@ -27,9 +28,10 @@ class PreviewFailed(Exception):
 class Previews:
     """The previews of one node."""
 
-    def __init__(self, settings: Settings, blobs: BlobStore) -> None:
+    def __init__(self, settings: Settings, blobs: BlobStore, *, read: TookOf = lambda _volume, _count: None) -> None:
         self._settings = settings
         self._blobs = blobs
+        self._read = read
         self._slots = asyncio.Semaphore(MAX_AT_A_TIME)
 
     def size_for(self, viewer: Viewer) -> int:
@@ -69,6 +71,7 @@ class Previews:
 
     async def _make(self, cid: ContentId, longest_px: int) -> bytes:
         with await asyncio.to_thread(self._blobs.open_blob, cid) as blob:
+            self._read(blob.place.volume, blob.size)
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-P", "-m", "runners.preview", str(blob.fd), str(longest_px),
                 str(self._settings.images.max_pixels), pass_fds=(blob.fd,), stdin=asyncio.subprocess.DEVNULL,

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import time
+import types
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,13 +16,14 @@ from test_docs import rot
 
 from cas.errors import BlobChanged
 from cas.ids import ContentId
-from cas.scrub import quarantined
+from cas.scrub import doubt, quarantined
 from cas.unixfs import LEAF_BYTES
 from node.app import build_application
 from node.cli.main import run
 from node.folder import NodeFolder, open_folder
 from node.services.care import Care
 from node.services.intake_bytes import volume_home
+from node.web.keys import PREVIEWS
 from runners.catalogue import Catalogue
 
 Make = Callable[..., NodeFolder]
@@ -275,3 +277,155 @@ def test_a_volume_of_the_settings_must_be_moved_there_too(
     assert run(["volume", "moved", folder, "drive", str(tmp_path / "new")]) == 0
     shutil.rmtree(tmp_path / "drive")
     assert run(["scrub", folder]) == 0
+
+
+def put_back(file: Path, good: bytes) -> None:
+    """As ``rsync --inplace -t`` from a backup: the same inode, the old time."""
+    state = file.stat()
+    file.write_bytes(good)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+
+
+@pytest.mark.parametrize("how", ["repair", "scan"])
+def test_a_file_that_was_put_back_leaves_quarantine(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: str
+) -> None:
+    node = filled(make_node, tmp_path / "a")
+    folder, file = str(node.settings.folder), tmp_path / "a" / "images" / "1.jpg"
+    good = file.read_bytes()
+    digest = rot(file)
+    words = ["repair", folder, digest] if how == "repair" else ["volume", "scan", folder, "collection"]
+    assert run(["scrub", folder]) == 1
+    derived = node.settings.derived_path / "preview-1600" / digest[:2] / f"{digest}.jpg"
+    derived.parent.mkdir(parents=True)
+    derived.write_bytes(b"made from the damaged bytes")
+    capsys.readouterr()
+    assert run(words) == (1 if how == "repair" else 0)
+    assert how == "repair" or "1 damaged: still in quarantine: images/1.jpg" in capsys.readouterr().out
+    assert len(quarantined(node.blobs)) == 1
+    put_back(file, good)
+    assert run(words) == 0
+    assert "good again" in capsys.readouterr().out
+    assert quarantined(node.blobs) == []
+    node.blobs.open_blob(ContentId.from_hex(digest)).close()
+    assert how == "scan" or not derived.exists(), "it is made again from the good bytes"
+    assert node.blobs.stat(ContentId.from_hex(digest)).kind == "adopted", "no copy was needed"  # type: ignore[union-attr]
+    assert run(["scrub", folder, "--older-than", "0"]) == 0
+
+
+def test_repair_says_that_the_institutions_file_is_still_damaged(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = filled(make_node, tmp_path / "a")
+    folder, file = str(node.settings.folder), tmp_path / "a" / "images" / "1.jpg"
+    good = file.read_bytes()
+    digest = rot(file)
+    node.blobs.put_bytes(good, now=NOW)
+    assert run(["scrub", folder]) == 1
+    capsys.readouterr()
+    assert run(["repair", folder, digest]) == 0
+    said = capsys.readouterr().out
+    assert "your file is still damaged: collection:images/1.jpg" in said
+    assert "--write-adopted" in said
+    assert run(["repair", folder, digest, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["stillDamaged"] == ["collection:images/1.jpg"]
+    assert run(["repair", folder, digest, "--write-adopted"]) == 0
+    assert "still damaged" not in capsys.readouterr().out
+    assert file.read_bytes() == good
+
+
+def test_a_damaged_file_that_is_moved_stays_in_quarantine(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = filled(make_node, tmp_path / "a")
+    folder, file = str(node.settings.folder), tmp_path / "a" / "images" / "1.jpg"
+    digest = rot(file)
+    assert run(["scrub", folder]) == 1
+    file.rename(file.with_name("elsewhere.jpg"))
+    assert run(["volume", "scan", folder, "collection"]) == 0
+    assert "moved and found again" in capsys.readouterr().out
+    assert [item.path for item in quarantined(node.blobs)] == ["images/elsewhere.jpg"]
+    with pytest.raises(BlobChanged):
+        node.blobs.open_blob(ContentId.from_hex(digest))
+
+
+def care_of(node: NodeFolder, waits: list[float]) -> Care:
+    return Care(node.blobs, node.settings, clock=lambda: NOW, monotonic=lambda: 0.0, wait=waits.append)
+
+
+def test_without_rounds_what_was_moved_or_is_doubted_is_read_all_the_same(make_node: Make, tmp_path: Path) -> None:
+    node = make_node(settings="[care]\nscrub_days = 0\n")
+    ingest(node, write_archive(tmp_path / "a", rows_of(3), images=jpeg))
+    care = care_of(node, [])
+    assert care.run_slice(60).read == 0
+    (tmp_path / "a" / "images" / "1.jpg").rename(tmp_path / "a" / "images" / "one.jpg")
+    assert run(["volume", "scan", str(node.settings.folder), "collection"]) == 0
+    rot(tmp_path / "a" / "images" / "one.jpg")
+    found = care.run_slice(60)
+    assert [(item.path, item.verdict) for item in found.bad] == [("images/one.jpg", "damaged")]
+    assert found.read == 1
+    doubt(node.blobs, ContentId.of(jpeg(0)))
+    assert care.run_slice(60).read == 1
+    assert care.run_slice(60).read == 0
+
+
+def test_leaf_tables_wait_for_their_volume_and_a_damaged_file_is_doubted_once(make_node: Make, tmp_path: Path) -> None:
+    drive = tmp_path / "drive"
+    drive.mkdir()
+    (drive / "big.tif").write_bytes(os.urandom(3 * LEAF_BYTES))
+    node = make_node(
+        settings='[volumes.drive]\nroot = "../drive"\nmax_read_mib_s = 1\n'
+        '[care]\nscrub_mib_s = 0\nscrub_days = 0\nleaf_tables = "background"\n'
+    )
+    node.blobs.define_volume("drive", drive)
+    assert next(node.blobs.adopt_many("drive", ["big.tif"], now=NOW)).relpath == "big.tif"
+    rot(drive / "big.tif")
+    waits: list[float] = []
+    care = care_of(node, waits)
+    assert care.run_slice(60).tables == 0
+    assert max(waits) >= 3, "three MiB at one MiB a second"
+    assert [item.verdict for item in care.run_slice(60).bad] == ["damaged"], (
+        "what failed is read first by the next scrub"
+    )
+    waits.clear()
+    assert care.run_slice(60).tables == 0
+    assert waits == [], "and is not read again every minute"
+
+
+async def test_previews_and_ipfs_are_counted_for_the_volume(
+    make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted: list[tuple[str, int]] = []
+    monkeypatch.setattr(Care, "served", lambda _self, volume, count: counted.append((volume, count)))
+    node = filled(make_node, tmp_path / "a", count=1)
+    data = jpeg(0)
+    cid = ContentId.of(data)
+    app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
+    async with TestClient(TestServer(app, host="127.0.0.1")) as client:
+        for path in (f"/ipfs/{cid.to_cid()}?format=raw", f"/ipfs/{cid.to_cid()}?format=car"):
+            response = await client.get(path)
+            assert response.status == 200, await response.text()
+            await response.read()
+        await app[PREVIEWS].get(cid, 100)
+    assert counted == [("collection", len(data))] * 3
+
+
+@pytest.mark.parametrize("words", [["scrub"], ["hash"]])
+def test_commands_keep_the_limit_of_the_volume(
+    make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    drive = tmp_path / "drive"
+    drive.mkdir()
+    (drive / "big.tif").write_bytes(os.urandom(3 << 20))
+    node = make_node(settings='[volumes.drive]\nroot = "../drive"\nmax_read_mib_s = 1\n')
+    folder = str(node.settings.folder)
+    assert run(["volume", "scan", folder, "drive", "--list-only"]) == 0
+    waits: list[float] = []
+    clock = types.SimpleNamespace(monotonic=lambda: 0.0, sleep=waits.append)
+    if words == ["scrub"]:
+        assert run(["hash", folder]) == 0
+        node.blobs.index.set_volume(node.blobs.volume("drive"))
+        doubt(node.blobs, ContentId.of((drive / "big.tif").read_bytes()))
+    monkeypatch.setattr("node.cli.store_work.time", clock)
+    assert run([words[0], folder]) == 0
+    assert max(waits) == pytest.approx(3.0)

@@ -1,17 +1,21 @@
 """Drives that are not mounted and names that are not text, as the commands of a node meet them."""
 
 import os
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
 
-from cas.errors import VolumeProblem
+from cas.errors import BlobChanged, VolumeProblem
 from cas.ids import ContentId
 from node import doctor
 from node.cli.main import run
+from node.config import VolumeSettings, load_settings
 from node.folder import NodeFolder
+from node.services.care import follow_identities
 
 
 def said(node: NodeFolder) -> list[tuple[str, str]]:
@@ -72,3 +76,68 @@ def test_files_whose_names_are_not_text_are_counted_and_left_out(
     with node.database.reader() as conn:
         [message] = [row[0] for row in conn.execute("SELECT message FROM finding WHERE code = 'unnamable-files'")]
     assert message.startswith("files left out: 1;")
+
+
+def test_doctor_tests_whether_inodes_hold_and_its_advice_works(
+    make_node: Callable[..., NodeFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node()
+    ingest(node, write_archive(tmp_path / "drive", rows_of(10), images=jpeg))
+    cid = ContentId.of(jpeg(3))
+    for path in sorted((tmp_path / "drive" / "images").iterdir()):
+        copy = path.with_suffix(".copy")
+        shutil.copy2(path, copy)  # as a network drive that was mounted anew: another inode, all else as it was
+        copy.replace(path)
+    [(level, text)] = said(node)
+    assert level == "problem"
+    assert "10 of 10 sampled files have the size and time they had, and another inode" in text
+    assert 'identity = "size+mtime"' in text
+    with pytest.raises(BlobChanged):
+        node.blobs.open_blob(cid)
+    assert run(["fsck", str(node.settings.folder)]) == 1
+    assert capsys.readouterr().out.count("another inode") == 1, "one finding, not ten"
+    toml = node.settings.folder / "node.toml"
+    toml.write_text(
+        toml.read_text("utf-8") + '\n[volumes.drive]\nroot = "../drive"\nidentity = "size+mtime"\n', "utf-8"
+    )
+    ingest(replace(node, settings=load_settings(node.settings.folder)), tmp_path / "drive")
+    node.blobs.open_blob(cid).close()
+    assert said(node)[0][0] == "ok"
+
+
+def test_one_renumbered_file_is_said_and_other_changes_are_not_taken_for_it(
+    make_node: Callable[..., NodeFolder], tmp_path: Path
+) -> None:
+    node = make_node()
+    ingest(node, write_archive(tmp_path / "drive", rows_of(3), images=jpeg))
+    path = tmp_path / "drive" / "images" / "0.jpg"
+    path.write_bytes(b"edited")
+    assert said(node)[0][0] == "ok", "one edited file is no problem of the volume"
+    other = tmp_path / "drive" / "images" / "1.jpg"
+    shutil.copy2(other, path.with_name("copy"))
+    path.with_name("copy").replace(other)
+    assert "1 of 3 sampled files" in said(node)[0][1]
+
+
+def test_how_files_are_recognised_follows_the_settings_without_an_ingest(
+    make_node: Callable[..., NodeFolder], tmp_path: Path
+) -> None:
+    node = make_node()
+    ingest(node, write_archive(tmp_path / "drive", rows_of(2), images=jpeg))
+    sources = {name: replace(item, identity="size+mtime") for name, item in node.settings.sources.items()}
+    follow_identities(replace(node.settings, sources=sources), node.blobs)
+    assert node.blobs.volume("collection").identity == "size+mtime"
+    follow_identities(node.settings, node.blobs)
+    assert node.blobs.volume("collection").identity == "inode"
+    volumes = {"other": VolumeSettings(root="/x", identity="size+mtime")}
+    follow_identities(replace(node.settings, volumes=volumes), node.blobs)
+    assert set(node.blobs.index.volumes()) == {"collection"}
+
+
+def test_doctor_warns_of_inodes_on_a_network_drive(
+    make_node: Callable[..., NodeFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node()
+    ingest(node, write_archive(tmp_path / "drive", rows_of(2), images=jpeg))
+    monkeypatch.setattr(doctor, "_filesystem", lambda path: "nfs4" if "drive" in str(path) else "ext4")
+    assert ("warning", True) in [(level, "network drive (nfs4)" in text) for level, text in said(node)]
