@@ -8,18 +8,20 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import pytest
-from conftest import ROOT, jpeg, rows_of, write_archive
+from conftest import NOW, ROOT, jpeg, rows_of, write_archive
 from remote_world import ON_NEED, Elsewhere, elsewhere
 
 from node import config
 from node.cli.main import cli, run
 from node.demo import collections
+from node.folder import open_folder
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -222,7 +224,7 @@ def test_the_page_about_the_store_runs(
     shutil.copytree(tmp_path / "export", tmp_path / "new-disk" / "herbarium")
     damaged = ""
     said: dict[str, str] = {}
-    for line in shown_lines((DOCS / "how-to-store.md").read_text("utf-8")):
+    for line in shown_lines(without_section((DOCS / "how-to-store.md").read_text("utf-8"), BACKUP)):
         if " scrub " in line and not damaged:
             damaged = rot(sorted((tmp_path / "new-disk" / "herbarium" / "images").iterdir())[0])
         words = shlex.split(re.sub(r" ID\b", f" {damaged}", line))[1:]
@@ -232,6 +234,7 @@ def test_the_page_about_the_store_runs(
         # What is damaged stays so in the institution's file: scrub and fsck say it to whoever asks for the exit code.
         assert code == (1 if words[0] in ("scrub", "fsck") else 0), f"{line}: {printed.out}{printed.err}"
         said.setdefault(" ".join(words[:2] if words[0] in ("volume", "pin") else words[:1]), printed.out + printed.err)
+    assert "2 images" in said["ingest"]
     assert "2 unchanged" in said["volume scan"]
     assert "2 files found" in said["volume moved"]
     assert "2 files hashed" in said["hash"]
@@ -276,6 +279,67 @@ def test_the_page_about_fronts_runs(
         else:
             assert line.startswith("curl "), line
     assert ran == 3
+
+
+BACKUP = "## Backup of the store"
+
+
+def without_section(text: str, title: str) -> str:
+    """A page without one of its sections; each has a test of its own."""
+    before, found, after = text.partition(title)
+    assert found, title
+    return before + "".join(re.split(r"(?m)^(?=## )", after)[1:])
+
+
+def test_the_backup_of_the_store_and_its_restore_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command of that section; afterwards the node and both kinds of images are gone but for the backup."""
+    hortus = next(item for item in collections.institutions() if item.folder == "hortus")
+    tiny = dataclasses.replace(hortus, folder="export", sheets=hortus.sheets[:2])
+    monkeypatch.setattr(collections, "institutions", lambda: (tiny,))
+    collections.write_collections(tmp_path, tmp_path / "truth" / "truth.json", seed=1)
+    monkeypatch.chdir(tmp_path)
+    init = ["init", "hortus", "--name", "Hortus", "--public-url", "https://images.example.org", "--licence", "CC0"]
+    assert run([*init, "--source", "herbarium"]) == 0
+    assert run(["ingest", "hortus", "export"]) == 0
+    (tmp_path / "own.jpg").write_bytes(b"an own copy")
+    with open_folder(tmp_path / "hortus") as node:
+        own = node.blobs.put_bytes(b"an own copy", now=NOW).id
+        adopted = next(cid for cid in node.blobs.all_ids() if cid != own)
+    page = (DOCS / "how-to-store.md").read_text("utf-8")
+    rest = without_section(page, BACKUP)
+    lines = [line for line in shown_lines(page) if line not in shown_lines(rest) or line.startswith("mkdir")]
+    assert len(lines) == 12
+    said: dict[str, str] = {}
+    for line in lines:
+        words = shlex.split(line)
+        if words[0] != "vasculum":
+            done = subprocess.run(["sh", "-c", line], capture_output=True, text=True, check=True)
+            assert not done.stdout + done.stderr, line
+            continue
+        if words[1] == "restore":  # everything but the backup is lost
+            shutil.rmtree(tmp_path / "hortus")
+            shutil.rmtree(tmp_path / "export")
+        capsys.readouterr()
+        code = run(words[1:])
+        printed = capsys.readouterr()
+        assert code == 0, f"{line}: {printed.out}{printed.err}"
+        said[words[1]] = printed.out + printed.err
+    assert "checked" in said["backup"]
+    assert "2 files found" in said["volume"]
+    assert "images (0.0 GB) are indexed" in said["doctor"]
+    assert "nothing is wrong" in said["fsck"]
+    assert "3 of 3 files good" in said["scrub"]
+    with open_folder(tmp_path / "hortus-again") as node:
+        assert node.blobs.verify(own)
+        assert node.blobs.verify(adopted)
+        node.blobs.tree.path(own).unlink()
+    assert run(["fsck", "hortus-again"]) == 1, "an own copy that was not copied back is said"
+    assert "bytes-missing" in capsys.readouterr().out
+    next((tmp_path / "herbarium-again" / "images").iterdir()).unlink()
+    assert run(["fsck", "hortus-again"]) == 1
+    assert "file-missing" in capsys.readouterr().out
 
 
 def test_the_page_about_content_ids_runs(

@@ -40,4 +40,7 @@ def restore(source: Path, node_dir: Path) -> None:
     except BackupError as error:
         raise CommandFailed(str(error)) from error
     click.echo(f"{node_dir}: restored {', '.join(members)}; every digest was right")
-    click.echo(f"Next: vasculum doctor {node_dir}")
+    click.echo(
+        f"Next: copy the own copies back into {node_dir}/data/blobs/owned, say where the institution's files lie if they"
+        f" were restored, too (vasculum volume moved {node_dir} NAME FOLDER), then vasculum doctor and fsck {node_dir}"
+    )
