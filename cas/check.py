@@ -246,7 +246,7 @@ class Check:
             )  # fmt: skip
         for row in self._store.index.select("SELECT volume, path, sha, reason FROM quarantine ORDER BY volume, path"):
             yield Finding(
-                code="quarantined", place=f"{row['volume']}:{row['path']}",
+                code="quarantined", place=f"{row['volume'] or 'own copy'}:{row['path']}",
                 text=f"damaged ({row['reason']}): vasculum repair with the id {row['sha'].hex()}",
             )  # fmt: skip
 

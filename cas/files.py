@@ -8,6 +8,7 @@ Invariants:
 It leaves out: the index (``cas.index``), hashing (``cas.durable``).
 """
 
+import contextlib
 import os
 import stat
 from pathlib import Path
@@ -110,6 +111,15 @@ def renumbered(volume: VolumeRow, sample: list[Location]) -> int:
     return sum(
         _is_there(volume, item, "size+mtime") and not _is_there(volume, item, volume.identity) for item in sample
     )
+
+
+def edited(volume: VolumeRow, sample: list[Location]) -> int:
+    """How many files are there with another size or time than when they were indexed."""
+    found = 0
+    for item in sample:
+        with contextlib.suppress(OSError):
+            found += not is_same(item, (volume.root / item.path).stat(), "size+mtime")
+    return found
 
 
 def _is_there(volume: VolumeRow, known: Location, identity: Identity) -> bool:

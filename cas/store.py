@@ -19,7 +19,7 @@ import os
 import stat as stat_module
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal, Self
@@ -27,7 +27,16 @@ from typing import Final, Literal, Self
 from cas.batches import ChunkPace, in_groups, map_in_threads
 from cas.durable import BUFFER_BYTES, ShardTree, Sync, Written, hash_descriptor, sync_folder, write_blob
 from cas.errors import BlobChanged, BlobNotFound, BlobRefused, BlobWithdrawn, StoreFailed, VolumeProblem
-from cas.files import SAMPLED_FILES, inode_problem, is_same, open_inside, root_problem, sample_problem
+from cas.files import (
+    FEWEST_FILES,
+    SAMPLED_FILES,
+    edited,
+    inode_problem,
+    is_same,
+    open_inside,
+    root_problem,
+    sample_problem,
+)
 from cas.ids import ContentId
 from cas.index import OWNED, BlobIndex, Identity, Location, VolumeRow
 from cas.pace import Took
@@ -495,6 +504,23 @@ class BlobStore:
             if problem is not None:
                 problems.append(problem)
         return problems
+
+    def tree_problem(self, name: str, root: Path) -> str | None:
+        """Says when more than half of a sample of a volume's files lie below ``root`` with another size or time.
+
+        Then it is another tree, or all of it was edited: not for a program to decide.
+        """
+        known = self.index.volumes().get(name)
+        if known is None:
+            return None
+        sample = self.index.sample(name, SAMPLED_FILES)
+        count = edited(replace(known, root=root.resolve()), sample)
+        if len(sample) < FEWEST_FILES or count * 2 <= len(sample):
+            return None
+        return (
+            f"volume {name}: {count} of {len(sample)} sampled files below {root} have another size or time than when"
+            " they were indexed (another tree is mounted there, or all of it was edited?)"
+        )
 
     def sweep_staging(self) -> int:
         """Removes what interrupted copies left behind; returns how many files.

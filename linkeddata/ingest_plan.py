@@ -3,6 +3,7 @@
 The brake: an archive that lost or re-keyed more than 5 % of what is known (records, or images), or that ends early,
 changes nothing until a person accepts the plan by its id. Identity churn is the complaint of every aggregator, and a
 half-written export looks exactly like a deaccession.
+So is a tree held most of whose files are not those that were indexed.
 """
 
 import hashlib
@@ -51,6 +52,8 @@ class IngestPlan:
     known_media: int = 0
     contents: str = ""
     """Digest of everything that came."""
+    tree_problem: str = ""
+    """Why the files below the archive look like those of another tree; empty when they do not."""
 
     @property
     def id(self) -> str:
@@ -60,7 +63,7 @@ class IngestPlan:
             self.new, self.changed, self.vanished, sorted(self.rekeyed.items()), self.vanished_media,
             [self.ends_early, self.known_media, self.contents],
         )  # fmt: skip
-        for part in parts:
+        for part in (*parts, "another tree") if self.tree_problem else parts:
             sha.update(repr(part).encode())
         return sha.hexdigest()[:16]
 
@@ -69,6 +72,8 @@ class IngestPlan:
         """Why a person has to accept this plan first; None when it may go ahead."""
         if self.ends_early:
             return "the archive ends early: a table is cut off"
+        if self.tree_problem:
+            return self.tree_problem
         known = len(self.changed) + len(self.unchanged) + len(self.vanished) + len(self.rekeyed)
         for count, of, what in (
             (len(self.vanished), known, "known records are missing from"),

@@ -41,6 +41,7 @@ def restore(source: Path, node_dir: Path) -> None:
         raise CommandFailed(str(error)) from error
     click.echo(f"{node_dir}: restored {', '.join(members)}; every digest was right")
     click.echo(
-        f"Next: copy the own copies back into {node_dir}/data/blobs/owned, say where the institution's files lie if they"
-        f" were restored, too (vasculum volume moved {node_dir} NAME FOLDER), then vasculum doctor and fsck {node_dir}"
+        f"Next: copy the own copies back into {node_dir}/data/blobs/owned, say where the institution's files lie if"
+        f" they were restored, too (vasculum volume moved {node_dir} NAME FOLDER), then run vasculum doctor and"
+        f" vasculum fsck {node_dir}"
     )

@@ -24,14 +24,23 @@ from node.services.withdraw import derived_files
     epilog="""\b
 Examples:
   vasculum repair hortus/ ID                                   from another copy that is here
-  vasculum repair hortus/ ID --from https://images.example.org from another node that holds the same image"""
+  vasculum repair hortus/ ID --from https://images.example.org from another node that holds the same image
+  vasculum repair hortus/ ID --file /mnt/safe/sheet.jpg        from a backup of the file"""
 )
 @click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("content_id", metavar="ID")
 @click.option("--from", "peer", default=None, metavar="URL", help="Address of a node that has these bytes.")
+@click.option(
+    "--file",
+    "path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="A file with these bytes: a backup.",
+)
 @click.option("--write-adopted", is_flag=True, help="Also write the institution's damaged file anew (kept beside it).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def repair(node_dir: Path, content_id: str, peer: str | None, write_adopted: bool, as_json: bool) -> None:
+def repair(
+    node_dir: Path, content_id: str, peer: str | None, path: Path | None, write_adopted: bool, as_json: bool
+) -> None:
     """Give the damaged image ID of NODE_DIR good bytes. They are stored only if they have exactly this hash.
 
     A copy is kept in the node. The institution's own file is written only with --write-adopted; the damaged one is then
@@ -49,6 +58,10 @@ def repair(node_dir: Path, content_id: str, peer: str | None, write_adopted: boo
         local = good_copy(node.blobs, cid)
         if healed and not damaged_places(node.blobs, cid):
             done = Repaired(id=cid, source="the file itself, which is good again", owned=False)
+        elif path is not None:
+            done = store_good_bytes(
+                node.blobs, cid, read_chunks(path), source=str(path), now=datetime.now(UTC), write_adopted=write_adopted
+            )
         elif local is not None and (peer is None or not write_adopted):
             done = store_good_bytes(
                 node.blobs, cid, read_chunks(local), source=str(local), now=datetime.now(UTC),
@@ -57,9 +70,12 @@ def repair(node_dir: Path, content_id: str, peer: str | None, write_adopted: boo
         elif peer is not None:
             done = _from_peer(node, cid, peer, size, write_adopted=write_adopted)
         else:
-            raise CommandFailed(f"no good copy of {cid.hex} is here: name a node that has one with --from URL")
-        for path in derived_files(node.settings, cid):
-            path.unlink(missing_ok=True)  # it may have been made from the damaged bytes; it is made again when needed
+            raise CommandFailed(
+                f"no good copy of {cid.hex} is here: name a node that has one with --from URL,"
+                " or a file of a backup with --file PATH"
+            )
+        for made in derived_files(node.settings, cid):
+            made.unlink(missing_ok=True)  # it may have been made from the damaged bytes; it is made again when needed
         left = [f"{volume}:{path}" for volume, path in damaged_places(node.blobs, cid)]
     if as_json:
         found = {"id": str(cid), "source": done.source, "written": done.written, "healed": healed, "stillDamaged": left}

@@ -42,7 +42,7 @@ def scrub(node_dir: Path, days: int, rate: float | None, as_json: bool) -> None:
                     _say(found, as_json=as_json)
     odd = {name: count for name, count in counts.items() if name != "good"}
     if not as_json:
-        told = ", ".join(f"{count} {name}" for name, count in odd.items())
+        told = ", ".join(f"{count} {_IN_WORDS.get(name, name)}" for name, count in odd.items())
         click.echo(
             f"{counts.get('good', 0)} of {places} files good ({size_text(size)})" + (f"; {told}" if told else "")
         )
@@ -51,6 +51,9 @@ def scrub(node_dir: Path, days: int, rate: float | None, as_json: bool) -> None:
         raise CommandFailed(f"{bad} damaged: vasculum quarantine {node_dir} lists them, vasculum repair heals them")
     if counts.get("volume"):
         raise CommandFailed("a volume is not what was indexed; nothing of it was changed")
+
+
+_IN_WORDS = {"volume": "volume(s) not read: see above"}
 
 
 def _say(found: ScrubResult, *, as_json: bool) -> None:

@@ -20,7 +20,7 @@ import importlib.metadata
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
@@ -171,7 +171,14 @@ class Ingest:
         if plan.new and plan.vanished:
             found = self._same_images(plan)
             plan = make(found) if found else plan
-        return plan
+        return replace(plan, tree_problem=self._tree_problem())
+
+    def _tree_problem(self) -> str:
+        root, configured = self._intake.root, self._settings.volumes.get(self._home.volume)
+        if root is None:
+            return ""
+        top = root if configured is None else self._settings.folder / configured.root
+        return self._blobs.tree_problem(self._home.volume, top) or ""
 
     @property
     def rules_changed(self) -> bool:

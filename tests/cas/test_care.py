@@ -6,10 +6,12 @@ import shutil
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import NOW
 
+import cas.scan
 import cas.scrub
 from cas.durable import owned_path
 from cas.errors import BlobChanged, BlobRefused, VolumeProblem
@@ -17,7 +19,7 @@ from cas.ids import ContentId
 from cas.leaves import build_leaf_table, find_blocks, leaf_table, without_leaf_table
 from cas.pace import Pace
 from cas.scan import move_volume, scan
-from cas.scrub import ScrubResult, due, quarantined, scrub
+from cas.scrub import ScrubResult, due, is_too_many, quarantined, scrub
 from cas.store import BlobStore
 from cas.unixfs import DAG_PB, LEAF_BYTES, RAW
 from cas.walk import walk
@@ -134,6 +136,44 @@ def test_many_odd_files_are_a_volume_problem(store: BlobStore, scans: Path) -> N
     found = [item for item in run(store) if item.verdict != "good"]
     assert [item.verdict for item in found if item.verdict == "volume"] == ["volume"]
     assert quarantined(store) == []
+
+
+def test_many_is_more_than_a_few_and_more_than_one_in_a_hundred() -> None:
+    assert [is_too_many(odd, count) for odd, count in ((8, 10), (9, 10), (9, 899), (9, 900), (11, 1000))] == [
+        False, True, True, False, True,
+    ]  # fmt: skip
+
+
+def test_a_touched_file_that_is_written_to_while_it_is_read_is_not_taken_for_the_same(
+    store: BlobStore, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = scans / "drawer0" / "00.jpg"
+    os.utime(path, ns=(OLD_NS + 1, OLD_NS + 1))
+    real = cas.scan.hash_descriptor
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        found = real(*arguments, **options)
+        os.utime(path, ns=(OLD_NS + 2, OLD_NS + 2))
+        return found
+
+    monkeypatch.setattr(cas.scan, "hash_descriptor", slow)
+    assert scan(store, "scans", now=LATER).changed == ["drawer0/00.jpg"]
+    known = store.index.at("scans", "drawer0/00.jpg")
+    assert known is not None
+    assert known.mtime_ns == OLD_NS
+
+
+def test_a_move_that_could_be_of_two_files_is_not_guessed(store: BlobStore, tmp_path: Path) -> None:
+    root = tmp_path / "drive"
+    for folder in ("a", "b"):
+        (root / folder).mkdir(parents=True)
+        write(root / folder / "front.jpg", f"sheet {folder}".encode())
+    store.define_volume("drive", root, identity="size+mtime")
+    list(store.adopt_many("drive", ["a/front.jpg", "b/front.jpg"], now=NOW))
+    (root / "a" / "front.jpg").unlink()
+    (root / "b").rename(root / "c")
+    report = scan(store, "drive", now=LATER)
+    assert (report.moved, [item.path for item in report.new]) == ([], ["c/front.jpg"])
 
 
 def test_a_file_that_cannot_be_read_is_put_into_quarantine_with_its_reason(

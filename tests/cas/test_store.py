@@ -81,7 +81,7 @@ def test_adopted_files_stay_and_are_read_again_only_when_they_changed(store: Blo
     assert read(store, ContentId.of(b"other")) == b"other"
 
 
-@pytest.mark.parametrize("change", ["content", "same size", "replaced", "gone", "touched"])
+@pytest.mark.parametrize("change", ["content", "longer, time put back", "same size", "replaced", "gone", "touched"])
 def test_a_changed_file_is_never_served_under_the_old_id(store: BlobStore, volume: Path, change: str) -> None:
     path = volume / "a.tif"
     path.write_bytes(b"one")
@@ -89,6 +89,9 @@ def test_a_changed_file_is_never_served_under_the_old_id(store: BlobStore, volum
     stat = path.stat()
     if change == "content":
         path.write_bytes(b"longer")
+    elif change == "longer, time put back":
+        path.write_bytes(b"longer")
+        os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
     elif change == "same size":
         path.write_bytes(b"two")
     elif change == "replaced":

@@ -429,3 +429,24 @@ def test_commands_keep_the_limit_of_the_volume(
     monkeypatch.setattr("node.cli.store_work.time", clock)
     assert run([words[0], folder]) == 0
     assert max(waits) == pytest.approx(3.0)
+
+
+def test_bytes_come_back_from_a_file_of_a_backup(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node()
+    folder = str(node.settings.folder)
+    cid = node.blobs.put_bytes(b"an own copy", now=NOW).id
+    path = node.blobs.tree.path(cid)
+    path.chmod(0o644)
+    path.write_bytes(b"an oWn copy")
+    assert run(["scrub", folder, "--older-than", "0"]) == 1
+    (tmp_path / "wrong").write_bytes(b"an Own copy")
+    (tmp_path / "right").write_bytes(b"an own copy")
+    capsys.readouterr()
+    assert run(["repair", folder, cid.hex, "--file", str(tmp_path / "wrong")]) == 2
+    assert "expected" in capsys.readouterr().err
+    assert len(quarantined(node.blobs)) == 1
+    assert run(["repair", folder, cid.hex, "--file", str(tmp_path / "right")]) == 0
+    assert quarantined(node.blobs) == []
+    assert node.blobs.verify(cid)

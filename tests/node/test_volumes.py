@@ -141,3 +141,36 @@ def test_doctor_warns_of_inodes_on_a_network_drive(
     ingest(node, write_archive(tmp_path / "drive", rows_of(2), images=jpeg))
     monkeypatch.setattr(doctor, "_filesystem", lambda path: "nfs4" if "drive" in str(path) else "ext4")
     assert ("warning", True) in [(level, "network drive (nfs4)" in text) for level, text in said(node)]
+
+
+def test_an_ingest_of_another_tree_is_held_until_a_person_accepts_it(
+    make_node: Callable[..., NodeFolder], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node = make_node()
+    archive = write_archive(tmp_path / "drive", rows_of(10), images=jpeg)
+    ingest(node, archive)
+    folder, images = str(node.settings.folder), sorted((archive / "images").iterdir())
+    for path in images[:5]:
+        path.write_bytes(path.read_bytes() + b"edited")
+    assert run(["ingest", folder, str(archive)]) == 0, "half of them may be edited"
+    for path in images[:6]:
+        path.write_bytes(path.read_bytes() + b"another tree")
+    capsys.readouterr()
+    assert run(["ingest", folder, str(archive), "--dry-run"]) == 0
+    assert "HELD" in capsys.readouterr().out
+    assert run(["ingest", folder, str(archive)]) == 1
+    said = capsys.readouterr().err
+    assert "6 of 10 sampled files" in said
+    with node.database.reader() as conn:
+        assert conn.execute("SELECT max(version) FROM medium").fetchone()[0] == 2, "nothing of it was taken in"
+    plan = said.strip().split()[-1]
+    assert run(["ingest", folder, str(archive), "--accept-plan", plan]) == 0
+    with node.database.reader() as conn:
+        assert conn.execute("SELECT max(version) FROM medium").fetchone()[0] == 3
+    for path in images:  # a network drive that renumbers, or a copy of the tree, is not another tree
+        shutil.copy2(path, path.with_name("copy"))
+        path.with_name("copy").replace(path)
+    assert run(["ingest", folder, str(archive)]) == 0
+    for path in images:  # files that are gone are said by their records
+        path.rename(path.with_suffix(".gone"))
+    assert "sampled" not in str(node.blobs.tree_problem("collection", archive))
