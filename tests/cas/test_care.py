@@ -18,6 +18,7 @@ from cas.errors import BlobChanged, BlobRefused, VolumeProblem
 from cas.ids import ContentId
 from cas.leaves import build_leaf_table, find_blocks, leaf_table, without_leaf_table
 from cas.pace import Pace
+from cas.repair import good_copy, repair
 from cas.scan import move_volume, scan
 from cas.scrub import ScrubResult, due, is_too_many, quarantined, scrub
 from cas.store import BlobStore
@@ -441,3 +442,51 @@ def test_bytes_healed_while_scrub_finds_them_damaged_are_not_taken_away(
     run(store)
     assert store.verify(cid)
     assert quarantined(store) == []
+
+
+def test_a_copy_that_rotted_unnoticed_is_passed_over_by_repair(store: BlobStore, scans: Path) -> None:
+    for name in ("x1.jpg", "x2.jpg", "x3.jpg"):
+        write(scans / name, b"the same sheet")
+    list(store.adopt_many("scans", ["x1.jpg", "x2.jpg", "x3.jpg"], now=NOW))
+    cid = ContentId.of(b"the same sheet")
+    for name in ("x1.jpg", "x2.jpg"):
+        write(scans / name, b"the sAme sheet")
+    assert good_copy(store, cid) == scans / "x3.jpg"
+    write(scans / "x3.jpg", b"the saMe sheet")
+    assert good_copy(store, cid) is None
+
+
+@pytest.mark.parametrize("link", ["file", "folder"])
+def test_repair_writes_no_file_behind_a_link(store: BlobStore, scans: Path, tmp_path: Path, link: str) -> None:
+    cid = store.index.at("scans", "drawer0/00.jpg")
+    assert cid is not None
+    good = (scans / "drawer0" / "00.jpg").read_bytes()
+    write(scans / "drawer0" / "00.jpg", b"X" * len(good))
+    assert [item.verdict for item in run(store) if item.verdict != "good"] == ["damaged"]
+    outside = tmp_path / "outside"
+    (scans / "drawer0").rename(outside)
+    if link == "folder":
+        (scans / "drawer0").symlink_to(outside)
+    else:
+        (scans / "drawer0").mkdir()
+        (scans / "drawer0" / "00.jpg").symlink_to(outside / "00.jpg")
+    before = sorted(path.name for path in outside.iterdir())
+    with pytest.raises(BlobRefused, match="link"):
+        repair(store, ContentId(cid.sha), [good], source="a peer", now=LATER, write_adopted=True)
+    assert (outside / "00.jpg").read_bytes() == b"X" * len(good)
+    assert sorted(path.name for path in outside.iterdir()) == before
+
+
+def test_repair_reads_back_what_it_wrote_before_it_takes_the_place_of_the_file(
+    store: BlobStore, scans: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = scans / "drawer0" / "00.jpg"
+    good = path.read_bytes()
+    cid = ContentId.of(good)
+    write(path, b"X" * len(good))
+    list(run(store))
+    monkeypatch.setattr("cas.repair.hash_descriptor", lambda _fd: (ContentId.of(b"what a failing disk reads"), 1))
+    with pytest.raises(BlobChanged, match="failing"):
+        repair(store, cid, [good], source="a peer", now=LATER, write_adopted=True)
+    assert path.read_bytes() == b"X" * len(good)
+    assert [item.name for item in path.parent.iterdir() if "repair" in item.name or "damaged" in item.name] == []
