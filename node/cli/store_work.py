@@ -37,7 +37,7 @@ def opened(node_dir: Path) -> Iterator[NodeFolder]:
 
 
 @contextlib.contextmanager
-def reading(what: str, total: int, rate: float | None, settings: Settings) -> Iterator[TookOf]:
+def reading(what: str, total: int | None, rate: float | None, settings: Settings) -> Iterator[TookOf]:
     """A progress bar over bytes, and the function that is told of each piece: volume (empty: none) and bytes.
 
     It waits for the rate of the command, and for ``max_read_mib_s`` of the volume.

@@ -2,6 +2,7 @@
 
 import json
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
@@ -71,7 +72,8 @@ def scan_volume(node_dir: Path, name: str, accept: bool, list_only: bool, varian
     now = datetime.now(UTC)
     with opened(node_dir) as node:
         _define(node, name)
-        report = scan(node.blobs, name, now=now, accept=accept)
+        with reading("scan", None, None, node.settings) as took:
+            report = scan(node.blobs, name, now=now, accept=accept, took=partial(took, name))
         listed = list_files(node.blobs, name, report, variant=variant, now=now) if list_only else 0
     if as_json:
         click.echo(

@@ -21,7 +21,7 @@ from cas.pace import Pace
 from cas.repair import good_copy, repair
 from cas.scan import move_volume, scan
 from cas.scrub import ScrubResult, due, is_too_many, quarantined, scrub
-from cas.store import BlobStore
+from cas.store import AdoptResult, BlobStore
 from cas.unixfs import DAG_PB, LEAF_BYTES, RAW
 from cas.walk import walk
 
@@ -490,3 +490,18 @@ def test_repair_reads_back_what_it_wrote_before_it_takes_the_place_of_the_file(
         repair(store, cid, [good], source="a peer", now=LATER, write_adopted=True)
     assert path.read_bytes() == b"X" * len(good)
     assert [item.name for item in path.parent.iterdir() if "repair" in item.name or "damaged" in item.name] == []
+
+
+def test_a_damaged_file_that_is_found_whole_elsewhere_leaves_no_quarantine_behind(
+    store: BlobStore, scans: Path
+) -> None:
+    path = scans / "drawer0" / "00.jpg"
+    good = path.read_bytes()
+    write(path, b"X" * len(good))
+    list(run(store))
+    path.unlink()
+    write(scans / "restored.jpg", good)
+    (found,) = store.adopt_many("scans", ["restored.jpg"], now=LATER)
+    assert isinstance(found, AdoptResult)
+    assert found.outcome == "moved"
+    assert quarantined(store) == []

@@ -410,7 +410,7 @@ async def test_previews_and_ipfs_are_counted_for_the_volume(
     assert counted == [("collection", len(data))] * 3
 
 
-@pytest.mark.parametrize("words", [["scrub"], ["hash"]])
+@pytest.mark.parametrize("words", [["scrub"], ["hash"], ["volume", "scan"], ["ipfs", "index"]])
 def test_commands_keep_the_limit_of_the_volume(
     make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:
@@ -422,12 +422,14 @@ def test_commands_keep_the_limit_of_the_volume(
     assert run(["volume", "scan", folder, "drive", "--list-only"]) == 0
     waits: list[float] = []
     clock = types.SimpleNamespace(monotonic=lambda: 0.0, sleep=waits.append)
-    if words == ["scrub"]:
+    if words != ["hash"]:
         assert run(["hash", folder]) == 0
-        node.blobs.index.set_volume(node.blobs.volume("drive"))
+    if words == ["scrub"]:
         doubt(node.blobs, ContentId.of((drive / "big.tif").read_bytes()))
+    if words == ["volume", "scan"]:
+        os.utime(drive / "big.tif", ns=(1, 1))
     monkeypatch.setattr("node.cli.store_work.time", clock)
-    assert run([words[0], folder]) == 0
+    assert run([*words, folder, *(["drive"] if words[0] == "volume" else [])]) == 0
     assert max(waits) == pytest.approx(3.0)
 
 
