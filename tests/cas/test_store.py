@@ -4,6 +4,7 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import NOW
@@ -11,6 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
+import cas.store
 from cas.durable import owned_path
 from cas.errors import BlobChanged, BlobNotFound, BlobRefused, StoreFailed, VolumeProblem
 from cas.ids import ContentId
@@ -170,6 +172,32 @@ def test_a_flipped_byte_is_found_by_verify(store: BlobStore) -> None:
     path.chmod(0o600)
     path.write_bytes(b"lead")
     assert store.verify(cid) is False
+
+
+def test_a_file_that_is_written_to_while_it_is_adopted_is_refused(
+    store: BlobStore, volume: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (volume / "a").write_bytes(b"same length")
+    real = cas.store.hash_descriptor
+
+    def slow(*arguments: Any, **options: Any) -> Any:
+        found = real(*arguments, **options)
+        os.utime(volume / "a", ns=(7, 7))
+        return found
+
+    monkeypatch.setattr(cas.store, "hash_descriptor", slow)
+    with pytest.raises(BlobRefused, match="changed while it was read"):
+        store.adopt("scans", "a", now=NOW)
+    assert store.counts() == (0, 0)
+
+
+def test_an_owned_copy_that_was_cut_short_is_not_given_out(store: BlobStore) -> None:
+    cid = store.put_bytes(b"whole", now=NOW).id
+    path = store.tree.path(cid)
+    path.chmod(0o644)
+    path.write_bytes(b"whol")
+    with pytest.raises(BlobChanged):
+        store.open_blob(cid)
 
 
 def test_unknown_bytes_and_unusable_folders_are_said(store: BlobStore, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import time
 import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
@@ -16,6 +17,7 @@ from test_docs import rot
 
 from cas.errors import BlobChanged
 from cas.ids import ContentId
+from cas.scan import listed_files
 from cas.scrub import doubt, quarantined
 from cas.unixfs import LEAF_BYTES
 from node.app import build_application
@@ -24,7 +26,9 @@ from node.folder import NodeFolder, open_folder
 from node.services.care import Care
 from node.services.intake_bytes import volume_home
 from node.web.keys import PREVIEWS
+from node.web.listen import AT_ONCE
 from runners.catalogue import Catalogue
+from runners.engine import EngineHooks
 
 Make = Callable[..., NodeFolder]
 
@@ -195,6 +199,7 @@ def test_masters_are_listed_now_and_hashed_later(
     (masters / "3.tif").write_bytes(b"here again")
     assert run(["hash", folder]) == 0
     assert node.blobs.counts()[0] == 4
+    assert list(listed_files(node.blobs, "master")) == []
     assert run(["volume", "scan", folder, "masters"]) == 0
 
 
@@ -390,6 +395,49 @@ def test_leaf_tables_wait_for_their_volume_and_a_damaged_file_is_doubted_once(ma
     waits.clear()
     assert care.run_slice(60).tables == 0
     assert waits == [], "and is not read again every minute"
+
+
+def test_work_in_the_background_keeps_its_own_pace(make_node: Make) -> None:
+    node = make_node(settings="[care]\nscrub_mib_s = 2\n")
+    waits: list[float] = []
+    care_of(node, waits).took("", 6 << 20)
+    assert waits == [3.0]
+
+
+async def test_every_way_to_read_a_volume_is_counted(
+    make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Visitors are counted however they are answered (first request, warm request, range); jobs wait."""
+    counted: list[tuple[str, str, int]] = []
+    for name in ("served", "took_for_job"):
+        monkeypatch.setattr(
+            Care, name, lambda _self, volume, count, name=name: counted.append((name, volume, count))
+        )  # fmt: skip
+    made: list[EngineHooks] = []
+
+    def hooks(**options: Any) -> EngineHooks:
+        made.append(EngineHooks(**options))
+        return made[-1]
+
+    monkeypatch.setattr("node.app.EngineHooks", hooks)
+    node = filled(make_node, tmp_path / "a", count=1)
+    data = jpeg(0)
+    app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
+    async with TestClient(TestServer(app, host="127.0.0.1")) as client:
+        for headers in ({}, {}, {"Range": "bytes=5-14"}):
+            response = await client.get(f"/cas/sha256/{ContentId.of(data).hex}", headers=headers)
+            assert response.status in (200, 206)
+            await response.read()
+        assert counted == [("served", "collection", count) for count in (len(data), len(data), 10)]
+        counted.clear()
+        request = f"GET /cas/sha256/{ContentId.of(data).hex} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode()
+        plan = app[AT_ONCE].plan(request)
+        assert plan is not None
+        assert app[AT_ONCE].find(request, plan, "192.0.2.1") is not None
+        assert counted == [("served", "collection", len(data))]
+        counted.clear()
+        with made[0].open_image(ContentId.of(data).hex):
+            assert counted == [("took_for_job", "collection", len(data))]
 
 
 async def test_previews_and_ipfs_are_counted_for_the_volume(
