@@ -1,7 +1,7 @@
 # make demo    registry + three nodes + one federated job, on this machine (DATA=DIR for real collections, ARGS=--exit to end)
 # make test    everything the default suite holds, in its own .venv
 # make test-all  adds browser, real data, peers and a seeded few of each fault suite
-# make soak    the full counts of the fault suites;  make bench  ratios against peers
+# make soak    the full counts of the fault suites;  make bench  ratios against peers (many minutes; one file of benchmarks/ or `bench_index.py scan` alone takes few)
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
