@@ -176,7 +176,10 @@ class BlobStore:
             BlobWithdrawn: these bytes were withdrawn; nothing is stored.
             StoreFailed: the disk refused; nothing is stored.
         """
-        return self._record([self._write(chunks, max_bytes, expected)], now)[0]
+        [stored] = self._record([self._write(chunks, max_bytes, expected)], now)
+        if stored is None:
+            raise BlobWithdrawn(WITHDRAWN)
+        return stored
 
     def put_files(
         self, paths: Iterable[Path], *, now: datetime, threads: int = 8
@@ -187,27 +190,28 @@ class BlobStore:
         """
         unsettled: set[Written] = set()
 
-        def copy(path: Path) -> Written | AdoptFailure:
+        def copy(path: Path) -> tuple[Path, Written | AdoptFailure]:
             try:
                 written = self._write(self._chunks(path), MAX_BLOB_BYTES, None)
             except (OSError, BlobRefused, BlobWithdrawn, StoreFailed) as error:
                 barred = isinstance(error, BlobWithdrawn)
-                return AdoptFailure(relpath=str(path), reason=_reason(error), is_withdrawn=barred)
+                return path, AdoptFailure(relpath=str(path), reason=_reason(error), is_withdrawn=barred)
             unsettled.add(written)
-            return written
+            return path, written
 
-        def work_of(item: Written | AdoptFailure) -> int:
-            return item.size if isinstance(item, Written) else 0
+        def work_of(item: tuple[Path, Written | AdoptFailure]) -> int:
+            return item[1].size if isinstance(item[1], Written) else 0
 
         try:
             copied = map_in_threads(copy, paths, threads=threads, ahead=4 * threads)
             with contextlib.closing(copied):
                 for group in in_groups(copied, most=GROUP_FILES, most_bytes=GROUP_BYTES, bytes_of=work_of):
-                    written = [item for item in group if isinstance(item, Written)]
+                    written = [item for _, item in group if isinstance(item, Written)]
                     stored = iter(self._record(written, now))
                     unsettled.difference_update(written)
-                    for item in group:
-                        yield item if isinstance(item, AdoptFailure) else next(stored)
+                    for path, item in group:
+                        found = item if isinstance(item, AdoptFailure) else next(stored)
+                        yield found or AdoptFailure(relpath=str(path), reason=WITHDRAWN, is_withdrawn=True)
         finally:
             for item in unsettled:
                 item.settle()
@@ -224,9 +228,11 @@ class BlobStore:
             refuse=self._refuse_withdrawn,
         )  # fmt: skip
 
-    def _record(self, written: list[Written], now: datetime) -> list[PutResult]:
+    def _record(self, written: list[Written], now: datetime) -> list[PutResult | None]:
+        """Commits rows; None for bytes that were withdrawn since they were written, whose file goes again."""
         if not written:
             return []
+        barred: set[bytes] = set()
         known = {item.id for item in written if self.index.size_of(item.id) is not None}
 
         def put_back(found: Sequence[Location]) -> None:
@@ -234,6 +240,10 @@ class BlobStore:
             for item in written:
                 if item.id.digest in shas:
                     item.put_back(self._tree)
+                else:  # no row names it, and nobody can commit one now
+                    barred.add(item.id.digest)
+                    item.path.unlink(missing_ok=True)
+                    sync_folder(item.path.parent, self._tree.sync)
 
         try:
             locations = [_seen(OWNED, item.id.hex, item.id, item.temporary.stat(), item.size) for item in written]
@@ -243,9 +253,10 @@ class BlobStore:
         finally:
             for item in written:
                 item.settle()
-        results: list[PutResult] = []
+        results: list[PutResult | None] = []
         for item in written:
-            results.append(PutResult(id=item.id, size=item.size, is_new=item.id not in known))
+            is_new = item.id not in known
+            results.append(None if item.id.digest in barred else PutResult(id=item.id, size=item.size, is_new=is_new))
             known.add(item.id)
         return results
 

@@ -218,7 +218,7 @@ def test_bytes_that_two_store_while_they_are_swept_are_there_and_their_name_is_d
         other_links()
         link(source, target)
 
-    def record_late(written: list[Written], now: datetime) -> list[PutResult]:
+    def record_late(written: list[Written], now: datetime) -> list[PutResult | None]:
         assert run(store, [], day=60).removed == 1
         assert owned(store) == set()
         if moment == "before":

@@ -8,7 +8,7 @@ from conftest import NOW
 
 from cas.errors import BlobNotFound, BlobWithdrawn
 from cas.ids import ContentId
-from cas.store import AdoptFailure, AdoptResult, BlobStore
+from cas.store import AdoptFailure, AdoptResult, BlobStore, PutResult
 
 KEY = bytes(range(32))
 DATA = b"what must go" * 50
@@ -108,12 +108,26 @@ def test_another_store_on_the_folder_knows_at_once(store: BlobStore, tmp_path: P
     other.close()
 
 
-def test_a_copy_that_was_on_its_way_gets_no_row(store: BlobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("how", ["stream", "files"])
+def test_a_copy_that_was_on_its_way_is_refused_and_leaves_no_file(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
     """The check before the copy saw nothing; the withdrawal came; the commit of the copy must still refuse."""
     monkeypatch.setattr(BlobStore, "_refuse_withdrawn", lambda *_: None)
     withdraw(store)
-    store.put_bytes(DATA, now=NOW)
+    if how == "stream":
+        with pytest.raises(BlobWithdrawn):
+            store.put_bytes(DATA, now=NOW)
+    else:
+        for name, data in (("good", b"good"), ("bad", DATA)):
+            (tmp_path / name).write_bytes(data)
+        good, bad = store.put_files([tmp_path / "good", tmp_path / "bad"], now=NOW)
+        assert isinstance(good, PutResult)
+        assert isinstance(bad, AdoptFailure)
+        assert (bad.relpath, bad.is_withdrawn) == (str(tmp_path / "bad"), True)
     assert store.stat(CID) is None
+    assert not store.tree.path(CID).exists()
+    assert not list((store.folder / "staging").iterdir())
     with pytest.raises(BlobNotFound):
         store.open_blob(CID)
 
