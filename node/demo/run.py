@@ -191,8 +191,8 @@ class Demo:
             "--contact", f"collections@{folder_name}.example", "--policy", "reading", "--source", folder_name,
             "--registry", self._registry, "--insecure-loopback",
         )  # fmt: skip
-        with (folder / "node.toml").open("a", encoding="utf-8") as settings:
-            settings.write(_DEMO_RULE)
+        settings = (folder / "node.toml").read_text("utf-8").replace("[jobs]\n", _DEMO_JOBS, 1)
+        (folder / "node.toml").write_text(settings + _DEMO_RULE, "utf-8")
         node = DemoNode(name=title, folder=folder, archive=archive, origin=origin, port=port)
         self._nodes.append(node)
         said = await self._command("ingest", str(folder), str(archive))
@@ -368,6 +368,12 @@ class Demo:
     def _environment(self) -> dict[str, str]:
         return {**os.environ, "PYTHONUNBUFFERED": "1", "ORT_DISABLE_TELEMETRY": "1"}
 
+
+_DEMO_JOBS: Final = """[jobs]
+# For the demo: three nodes share one machine, which may be slow.
+unit_timeout_s = 1200
+lease_s = 7200
+"""
 
 _DEMO_RULE: Final = """
 # For the demo: results may be published as annotations (only those of open images are).
