@@ -129,25 +129,36 @@ def kill_after_first_ack(
     return _acks(out), child.returncode
 
 
-def act_after_acks(child: subprocess.Popen[bytes], count: int | None, act: Callable[[], None]) -> list[str]:
+def act_after_acks(
+    child: subprocess.Popen[bytes], count: int | None, act: Callable[[], None]
+) -> tuple[list[str], list[str]]:
     """Does something to a working child after so many acknowledgements, or (None) once it says that all is done.
 
-    Returns what it acknowledged, also afterwards. A child that says "all" waits for the end of its input.
+    A child that says "all" waits for the end of its input.
+
+    Returns:
+        What it acknowledged before, and what it said while that was done or afterwards.
     """
     assert child.stdout is not None
     assert child.stdin is not None
     out = b""
-    while not out.endswith(b"all\n") and (count is None or len(_acks(out)) < count):
+    while (not out.endswith(b"all\n") and (count is None or len(_acks(out)) < count)) or _has_more(child):
         block = os.read(child.stdout.fileno(), 65_536)
         if not block:
             break
         out += block
+    before = len(_acks(out))
     act()
     child.stdin.close()
     out += child.stdout.read()
     child.stdout.close()
     child.wait()
-    return _acks(out)
+    acks = _acks(out)
+    return acks[:before], acks[before:]
+
+
+def _has_more(child: subprocess.Popen[bytes]) -> bool:
+    return bool(select.select([child.stdout], [], [], 0)[0])
 
 
 def _acks(out: bytes) -> list[str]:

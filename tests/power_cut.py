@@ -1,6 +1,9 @@
 """A simulated power cut: an ext4 filesystem on a loop device that drops all that lies only in memory, journal included.
 
 It models the loss of what was not synced. It does not model torn sectors, reordering, or a disk that lies.
+A real cut ends the program too, this one does not: of the syncs that were under way while it happened some are said to
+have succeeded and have not (7 of 20 on Linux 6.18; of 3,908 that had ended before, none was lost). So a promise is what
+was said before the cut began.
 """
 
 import fcntl

@@ -216,14 +216,14 @@ def cut(
     """Cuts the power after so many acknowledgements, or when all is done and the child still runs.
 
     Returns:
-        What was acknowledged, before the cut or in spite of it, and what of it is lost after the remount.
+        What was acknowledged before the cut, and what of it is lost after the remount.
     """
     disk = LoopDisk(tmp_path / f"{what}{number}.img", tmp_path / f"m-{what}{number}")
     mount = disk.mount
     try:
         files = str(tmp_path / "base" / "files")
         child = kill_harness.start(CUT_CHILD, str(mount), what, how, files, is_fed=True)
-        acks = kill_harness.act_after_acks(child, after, disk.cut)
+        acks, _ = kill_harness.act_after_acks(child, after, disk.cut)
     finally:
         disk.unplug()
     disk.plug_in()

@@ -243,7 +243,7 @@ def cuts(tmp_path: Path, archive: Path, *, count: int, seed: int, sabotage: str 
             folder = new_node(disk.mount / "node", empty)
             disk.sync()
             child = kill_harness.start(code, str(folder), str(archive), is_fed=True)
-            acks = kill_harness.act_after_acks(child, rng.randint(1, ROWS // 10) if number % 5 else None, disk.cut)
+            acks, _ = kill_harness.act_after_acks(child, rng.randint(1, ROWS // 10) if number % 5 else None, disk.cut)
         finally:
             disk.unplug()
         disk.plug_in()
