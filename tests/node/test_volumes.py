@@ -25,7 +25,7 @@ def said(node: NodeFolder) -> list[tuple[str, str]]:
 def test_doctor_says_which_tree_is_not_there(make_node: Callable[..., NodeFolder], tmp_path: Path) -> None:
     node = make_node()
     ingest(node, write_archive(tmp_path / "drive", rows_of(2), images=jpeg))
-    assert said(node) == [("ok", "2 images (0.0 GB) are indexed")]
+    assert said(node) == [("ok", "2 images (0 MB) are indexed")]
     (tmp_path / "drive").rename(tmp_path / "unplugged")
     [(level, text)] = said(node)
     assert level == "problem"
