@@ -6,7 +6,7 @@ Invariants:
 - A volume that is not there is one finding, not one for each of its files.
 - Beside other processes: what somebody may be storing at this moment is not judged.
 
-It leaves out: records (``node.services.check``), reading everything regularly (``cas.scrub``).
+It leaves out: records (``node.services.check``), other tiers (``cas.tier_care``), reading everything regularly (``cas.scrub``).
 """
 
 import contextlib
@@ -112,7 +112,9 @@ class Check:
             found = (path or self._store.tree.path(cid)).stat()
         except OSError as error:
             # Looked at again: it may have been stored, moved away or swept since the row was read.
-            if self._store.index.at(OWNED, row.path) == row and not self._is_quarantined(row):
+            # What a tier has was on its way there: ``cas.tier_care`` says it.
+            stands = self._store.index.at(OWNED, row.path) == row and not self._store.index.in_tiers(cid)
+            if stands and not self._is_quarantined(row):
                 yield Finding(
                     code="bytes-missing", place=str(cid),
                     text=f"the owned copy cannot be found ({error.strerror}): vasculum repair, or store it again",
@@ -225,7 +227,7 @@ class Check:
     # ------------------------------------------------------------------ rows
     def _rows_among_themselves(self) -> Iterator[Finding]:
         lonely = """FROM blob WHERE NOT EXISTS (SELECT 1 FROM location l WHERE l.sha = blob.sha)
-                    AND NOT EXISTS (SELECT 1 FROM tier_location t WHERE t.sha = blob.sha)"""
+                    AND NOT EXISTS (SELECT 1 FROM tier_location t WHERE t.sha = blob.sha AND t.stored <> '')"""
         homeless = "FROM location WHERE NOT EXISTS (SELECT 1 FROM blob b WHERE b.sha = location.sha)"
         for sha in self._shas(f"SELECT sha {lonely} LIMIT 1000"):
             if self._fix:

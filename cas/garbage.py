@@ -11,7 +11,9 @@ Invariants:
   commits his row in a write transaction in which the file is there (``cas.durable.Written.put_back``).
 - Adopted files are never touched. Their rows go only when the file is gone from a folder that is otherwise there.
 
-It leaves out: who names what (``node.services.roots``), bytes in other tiers (they are counted and kept).
+- A copy in another tier goes before its row, which remembers it as long as the tier cannot be used (``cas.tiering``).
+
+It leaves out: who names what (``node.services.roots``).
 """
 
 import contextlib
@@ -24,11 +26,12 @@ from pathlib import Path
 from typing import Final, TypeVar
 
 from cas.durable import owned_path
-from cas.errors import BlobRefused
+from cas.errors import BlobRefused, TierFailed
 from cas.files import root_problem, sample_problem
 from cas.ids import ContentId
 from cas.index import OWNED, BlobIndex, VolumeRow
 from cas.store import BlobStore
+from cas.tiering import Tiering
 
 T = TypeVar("T")
 
@@ -84,8 +87,10 @@ class Garbage:
         grace: timedelta,
         unlink: Callable[[Path], None] = os.unlink,
         progress: Callable[[int], None] = lambda _done: None,
+        tiering: Tiering | None = None,
     ) -> None:
         self._store = store
+        self._tiering = tiering
         self._index: BlobIndex = store.index
         self._now = now.isoformat()
         self._cutoff = (now - grace).isoformat()
@@ -144,7 +149,8 @@ class Garbage:
         if delete:
             absent = _Absent(self._index)
             for batch in _batches(self._due(), BATCH):
-                gone = self._drop_rows([row["sha"] for row in batch])
+                archived = self._drop_archived([row["sha"] for row in batch], problems)
+                gone = self._drop_rows([row["sha"] for row in batch]) + archived
                 dropped += self._drop_absent([row["sha"] for row in batch], absent)
                 self._remove_files([row["sha"] for row in batch], problems)
                 removed, removed_bytes = removed + len(gone), removed_bytes + sum(gone)
@@ -161,14 +167,16 @@ class Garbage:
             row: sqlite3.Row = conn.execute(
                 """WITH found AS (
                      SELECT b.size AS size, u.since <= ? AS is_old,
-                            EXISTS (SELECT 1 FROM location l WHERE l.sha = b.sha AND l.volume = '') AS is_owned,
+                            EXISTS (SELECT 1 FROM location l WHERE l.sha = b.sha AND l.volume = ''
+                                    UNION ALL SELECT 1 FROM tier_location t WHERE t.sha = b.sha) AS is_owned,
                             EXISTS (SELECT 1 FROM location l WHERE l.sha = b.sha AND l.volume <> '') AS is_adopted
                      FROM unnamed u JOIN blob b USING (sha))
                    SELECT count(*) AS unnamed, coalesce(sum(is_adopted), 0) AS adopted,
                           coalesce(sum(is_owned AND NOT is_old), 0) AS waiting,
                           coalesce(sum(is_owned AND is_old), 0) AS due,
                           coalesce(sum(CASE WHEN is_owned AND is_old THEN size END), 0) AS due_bytes,
-                          (SELECT count(*) FROM location WHERE volume = '') AS owned
+                          (SELECT count(*) FROM (SELECT sha FROM location WHERE volume = ''
+                                                 UNION SELECT sha FROM tier_location)) AS owned
                    FROM found""",
                 (self._cutoff,),
             ).fetchone()
@@ -202,6 +210,33 @@ class Garbage:
                     gone.append(row["size"])
                     conn.execute("DELETE FROM quarantine WHERE sha = ? AND volume = ?", (sha, OWNED))
                 _drop_blob(conn, sha)
+        return gone
+
+    def _drop_archived(self, batch: Sequence[bytes], problems: list[str]) -> list[int]:
+        """Copies in other tiers; sizes of blobs of which nothing is left by that."""
+        gone: list[int] = []
+        for sha in batch:
+            rows = self._index.select("SELECT tier, size FROM tier_location WHERE sha = ?", sha)
+            if not rows:
+                continue
+            try:
+                if self._tiering is None:
+                    raise TierFailed("its tier is not in use here")
+                with self._tiering.lock():
+                    for row in rows:
+                        with self._index.transaction() as conn:
+                            is_due = self._is_due(conn, sha)
+                        if is_due:
+                            self._tiering.remove(ContentId(sha), row["tier"])
+            except TierFailed as error:
+                problems.append(f"{ContentId(sha).hex} stays in its tier: {error}; the next run tries again")
+                continue
+            with self._index.transaction() as conn:
+                if self._is_due(conn, sha):
+                    _drop_blob(conn, sha)
+                    if conn.execute("SELECT 1 FROM blob WHERE sha = ?", (sha,)).fetchone() is None:
+                        conn.execute("DELETE FROM unnamed WHERE sha = ?", (sha,))
+                        gone.append(rows[0]["size"])
         return gone
 
     def _remove_files(self, batch: Sequence[bytes], problems: list[str]) -> None:

@@ -6,6 +6,7 @@ Invariants:
 - One connection writes, under a lock. Reads have connections of their own and never wait for a commit.
 - Owned files are given their place back, and rubbish is unlinked, only inside a write transaction: of "the row is
   committed" and "the file is gone" at most one can be true, in any number of threads and processes.
+  One exception: a kill between the two while bytes are archived, of which a verified copy lies in a tier by then.
 - Nothing of SQLite leaves: every failure is ``StoreFailed``.
 
 It leaves out: files (``cas.store``).
@@ -28,6 +29,7 @@ from cas.disk import why_refused
 from cas.errors import StoreFailed
 from cas.ids import ContentId
 from cas.migrate import migrate
+from cas.tier import TIER_VOLUME
 
 OWNED: Final = ""
 """Volume name of owned blobs; their path is derived from the hash."""
@@ -142,6 +144,16 @@ class BlobIndex:
             for row in rows
         ]
 
+    def in_tiers(self, cid: ContentId) -> list[tuple[int, str, str]]:
+        """Size, tier and key of every copy in another tier that counts and is not in quarantine."""
+        rows = self.select(
+            """SELECT size, tier, key FROM tier_location AS t WHERE sha = ? AND stored <> ''
+               AND NOT EXISTS (SELECT 1 FROM quarantine AS bad WHERE bad.volume = ? || t.tier AND bad.path = t.key)
+               ORDER BY tier""",
+            cid.digest, TIER_VOLUME,
+        )  # fmt: skip
+        return [(int(row["size"]), row["tier"], row["key"]) for row in rows]
+
     def at(self, volume: str, path: str) -> Location | None:
         """What is known about a path."""
         row = self._one("SELECT * FROM location WHERE volume = ? AND path = ?", volume, path)
@@ -237,7 +249,8 @@ class BlobIndex:
                 "DELETE FROM quarantine WHERE volume = ? AND path = ?", [(item.volume, item.path) for item in found]
             )
             conn.executemany(
-                "DELETE FROM blob WHERE sha = ?1 AND NOT EXISTS (SELECT 1 FROM location WHERE sha = ?1)",
+                """DELETE FROM blob WHERE sha = ?1 AND NOT EXISTS (SELECT 1 FROM location WHERE sha = ?1)
+                   AND NOT EXISTS (SELECT 1 FROM tier_location WHERE sha = ?1)""",
                 [(cid.digest,) for cid in replaced],
             )
 

@@ -22,6 +22,7 @@ from cas.files import check_relpath, open_inside
 from cas.ids import ContentId
 from cas.index import OWNED, Location
 from cas.store import MAX_BLOB_BYTES, BlobStore
+from cas.tier import TIER_VOLUME
 
 _CHUNK: Final = 1 << 20
 
@@ -124,7 +125,7 @@ def repair(
     store.put_stream(chunks, now=now, max_bytes=MAX_BLOB_BYTES, expected=cid)
     written: list[str] = []
     for volume, path in damaged_places(store, cid):
-        if volume != OWNED and write_adopted:
+        if volume != OWNED and not volume.startswith(TIER_VOLUME) and write_adopted:
             _write_adopted(store, cid, volume, path, now)
             written.append(f"{volume}:{path}")
     return Repaired(id=cid, source=source, owned=True, written=tuple(written))

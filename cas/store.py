@@ -10,7 +10,7 @@ Invariants:
 - Withdrawn bytes (``cas.withdrawn``) are neither given out nor taken in, whatever way they come.
 - Leftovers of interrupted copies are swept only by a store that is the only one open on its folder.
 
-It leaves out: scrub, repair, tiers, garbage collection (a later layer), access rights, media types.
+It leaves out: scrub, repair, tiers, garbage collection (modules beside it), access rights, media types.
 """
 
 import contextlib
@@ -26,7 +26,15 @@ from typing import Final, Literal, Self
 
 from cas.batches import ChunkPace, in_groups, map_in_threads
 from cas.durable import BUFFER_BYTES, ShardTree, Sync, Written, hash_descriptor, sync_folder, write_blob
-from cas.errors import BlobChanged, BlobNotFound, BlobRefused, BlobWithdrawn, StoreFailed, VolumeProblem
+from cas.errors import (
+    BlobArchived,
+    BlobChanged,
+    BlobNotFound,
+    BlobRefused,
+    BlobWithdrawn,
+    StoreFailed,
+    VolumeProblem,
+)
 from cas.files import (
     FEWEST_FILES,
     SAMPLED_FILES,
@@ -41,6 +49,7 @@ from cas.ids import ContentId
 from cas.index import OWNED, BlobIndex, Identity, Location, VolumeRow
 from cas.pace import Took
 from cas.reader import BlobPlace, BlobReader
+from cas.tier import tier_volume
 from cas.withdrawn import Unfinished, Withdrawals
 
 MAX_BLOB_BYTES: Final = 1 << 42
@@ -391,7 +400,11 @@ class BlobStore:
         """What the index knows; None when the bytes are not here."""
         places = self.index.locations(cid)
         if not places:
-            return None
+            archived = self.index.in_tiers(cid)
+            if not archived:
+                return None
+            size, tier, key = archived[0]
+            return BlobStat(size=size, kind="owned", volume=tier_volume(tier), relpath=key)
         first = places[0]
         kind: Literal["owned", "adopted"] = "owned" if first.volume == OWNED else "adopted"
         return BlobStat(size=first.size, kind=kind, volume=first.volume, relpath=first.path)
@@ -406,6 +419,7 @@ class BlobStore:
         Raises:
             BlobNotFound: the bytes are not here.
             BlobWithdrawn: they were withdrawn.
+            BlobArchived: no place here has them as they were, but a tier does.
             BlobChanged: they were, but no file is what it was.
             StoreFailed: the index cannot be read.
         """
@@ -414,6 +428,8 @@ class BlobStore:
             self._refuse_withdrawn(cid)
             if self.index.size_of(cid) is None:
                 raise BlobNotFound(f"{cid} is not here")
+            if self.index.in_tiers(cid):
+                raise BlobArchived(cid)
             raise BlobChanged("every copy that is here is damaged and in quarantine")
         reasons: list[str] = []
         for place, volume in places:
@@ -422,6 +438,8 @@ class BlobStore:
                 return found.open()
             except (OSError, BlobChanged, BlobRefused) as error:
                 reasons.append(f"{place.path}: {_reason(error)}")
+        if self.index.in_tiers(cid):
+            raise BlobArchived(cid)
         raise BlobChanged("; ".join(reasons))
 
     def _place_owned(self, cid: ContentId, place: Location) -> BlobPlace:

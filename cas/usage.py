@@ -3,14 +3,15 @@
 from dataclasses import dataclass
 
 from cas.store import BlobStore
+from cas.tier import TIER_VOLUME
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaceUsage:
-    """One volume, or the owned bytes."""
+    """One volume, the owned bytes, or a tier."""
 
     name: str
-    """Empty: owned."""
+    """Empty: owned; ``tier:NAME``: copies in a tier."""
     root: str
     files: int
     bytes: int
@@ -22,7 +23,7 @@ class PlaceUsage:
 
 
 def usage(store: BlobStore) -> list[PlaceUsage]:
-    """Owned bytes first, then every volume."""
+    """Owned bytes first, then every volume, then every tier."""
     counted = {
         row["volume"]: row
         for row in store.index.select(
@@ -35,6 +36,12 @@ def usage(store: BlobStore) -> list[PlaceUsage]:
         row["volume"]: row
         for row in store.index.select("SELECT volume, count(*) AS files, sum(size) AS bytes FROM listed GROUP BY 1")
     }
+    for row in store.index.select(
+        """SELECT ? || tier AS volume, count(*) AS files, sum(size) AS bytes, 0 AS unchecked
+           FROM tier_location WHERE stored <> '' GROUP BY 1""",
+        TIER_VOLUME,
+    ):
+        counted[row["volume"]] = row
     roots = {"": str(store.folder / "owned")} | {
         name: str(volume.root) for name, volume in store.index.volumes().items()
     }

@@ -14,7 +14,7 @@ Invariants:
 - Adopted files are not touched.
 - The addresses of the bytes are kept as keyed hashes, too (``withdrawn_url``), and are never asked again.
 
-It leaves out: what was made from the bytes (``node.services.withdraw``), copies in other tiers' own places.
+It leaves out: what was made from the bytes, and copies in tiers (``node.services.withdraw`` removes them before 3).
 """
 
 import hashlib

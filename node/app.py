@@ -7,11 +7,13 @@ End: the reverse, by ``cleanup_ctx``; SIGKILL at any point is met at the next st
 import asyncio
 import contextlib
 import logging
+import os
 import secrets
 import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -19,7 +21,7 @@ from aiohttp import web
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
-from cas.errors import BlobChanged, BlobNotFound
+from cas.errors import BlobArchived, BlobChanged, BlobNotFound, StoreFailed
 from cas.ids import ContentId
 from federation.http_transport import HttpTransport
 from linkeddata.pipeline import WorkUnit
@@ -31,7 +33,8 @@ from node.services.jobs import JobService
 from node.services.registry_ping import Heartbeat, registry_ping
 from node.services.remote_media import RemoteMedia
 from node.services.remote_needs import RemoteNeeds
-from node.services.withdraw import finish_begun
+from node.services.tiers import TierWork, open_tiering
+from node.services.withdraw import WithdrawalPending, finish_begun
 from node.storage.journal import SqliteJournal
 from node.storage.people import forget_nonces
 from node.web import blobs, descriptor_api, ipfs, job_pages, jobs_api, listing_api, pages, records_api, session
@@ -50,6 +53,7 @@ from node.web.keys import (
     PREVIEWS,
     REMOTE,
     SETTINGS,
+    TIERS,
 )
 from node.web.limits import LIMITS, VisitorLimits, limits_middleware, sending_begins
 from node.web.listen import AT_ONCE
@@ -79,7 +83,19 @@ PING_TICK_S: Final = 2
 """How often the heartbeat looks whether a registry is due (``node.services.registry_ping`` says when)."""
 FOLDER: Final = web.AppKey("folder", NodeFolder)
 HEARTBEAT: Final = web.AppKey("heartbeat", Heartbeat)
+PENDING_PAUSE_S: Final = 60.0
+"""Between attempts to remove a withdrawn copy from a tier that could not be reached."""
 log = logging.getLogger("vasculum")
+
+
+@dataclass(slots=True)
+class _Withdrawing:
+    """When withdrawals that wait for a tier are looked at again (monotonic seconds)."""
+
+    not_before: float = 0.0
+
+
+WITHDRAWING: Final = web.AppKey("withdrawing", _Withdrawing)
 
 
 def build_application(
@@ -101,6 +117,7 @@ def build_application(
     app[DATABASE] = folder.database
     app[BLOBS] = folder.blobs
     app[FOLDER] = folder
+    app[WITHDRAWING] = _Withdrawing()
     app[blobs.WARM] = warm = WarmPlaces(folder.database, folder.blobs)
     app[session.SESSIONS] = session.Sessions(folder.database)
     app[IDENTITY] = folder.key
@@ -111,6 +128,13 @@ def build_application(
     app[REMOTE] = remote = RemoteMedia(settings, folder.database, folder.blobs, clock=clock, wait=time.sleep)
     app[NEEDS] = needs = RemoteNeeds(settings, folder.database, remote, clock=clock)
     app[PREVIEWS] = Previews(settings, folder.blobs, read=care.served)
+    app[TIERS] = tiers = TierWork(
+        folder.blobs,
+        open_tiering(settings, folder.blobs, clock=clock, environ=os.environ),
+        settings,
+        clock=clock,
+        monotonic=time.monotonic,
+    )
     app[AT_ONCE] = AtOnce(
         warm,
         is_our_host=lambda host: is_our_host(host, settings.origin),
@@ -120,7 +144,7 @@ def build_application(
         accel=settings.server.accel,
         is_front=app[LIMITS].is_front,
     )
-    engine, jobs = _build_jobs(folder, catalogue, clock, care, needs, remote, boot or secrets.token_hex(8))
+    engine, jobs = _build_jobs(folder, catalogue, clock, care, needs, remote, tiers, boot or secrets.token_hex(8))
     app[ENGINE] = engine
     app[JOBS] = jobs
     app[HEARTBEAT] = Heartbeat(settings.federation.registries)
@@ -143,6 +167,7 @@ def _build_jobs(
     care: Care,
     needs: RemoteNeeds,
     remote: RemoteMedia,
+    tiers: TierWork,
     boot: str,
 ) -> tuple[Engine, JobService]:
     settings = folder.settings
@@ -160,11 +185,15 @@ def _build_jobs(
         cid = ContentId.from_hex(image)
         try:
             blob = folder.blobs.open_blob(cid)
+        except BlobArchived:
+            tiers.ask_for_job(cid)
+            raise
         except (BlobNotFound, BlobChanged):
             if not remote.bring_back(cid):
                 raise
             blob = folder.blobs.open_blob(cid)
         remote.bytes.note_use(cid, now=clock())
+        tiers.saw(cid)
         try:
             care.took_for_job(blob.place.volume, blob.size)
         except BaseException:
@@ -222,12 +251,18 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
     scheduler.add_job(_tick(app, _forget_nonces), "interval", seconds=NONCES_TICK_S)
     scheduler.add_job(_tick(app, _finish_withdrawals), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _look_after_bytes), "interval", seconds=CARE_TICK_S)
+    if app[SETTINGS].tiers:
+        scheduler.add_job(_tick(app, _restore), "interval", seconds=JOBS_TICK_S)
+        scheduler.add_job(_tick(app, _look_after_tiers), "interval", seconds=CARE_TICK_S)
     if app[SETTINGS].federation.registries:
         scheduler.add_job(_tick(app, ping_registries), "interval", seconds=PING_TICK_S)
     scheduler.start()
     await app[JOBS].poll()
     yield
     app[CARE].stop()
+    app[TIERS].stop()
+    with contextlib.suppress(StoreFailed):
+        await asyncio.to_thread(app[TIERS].used.flush)
     scheduler.shutdown(wait=False)
 
 
@@ -273,8 +308,17 @@ async def _poll_jobs(app: web.Application) -> None:
 
 
 async def _finish_withdrawals(app: web.Application) -> None:
-    """A withdrawal whose command was killed is carried out by whoever finds it."""
-    await asyncio.to_thread(finish_begun, app[FOLDER], now=app[CLOCK]())
+    """A withdrawal whose command was killed is carried out by whoever finds it.
+
+    One that waits for a tier does not wait here: who could not reach it a moment ago looks again after a minute.
+    """
+    if time.monotonic() < app[WITHDRAWING].not_before:
+        return
+    try:
+        await asyncio.to_thread(finish_begun, app[FOLDER], now=app[CLOCK]())
+    except WithdrawalPending as error:
+        app[WITHDRAWING].not_before = time.monotonic() + PENDING_PAUSE_S
+        log.error("a withdrawn copy is not removed yet: %s", error)  # noqa: TRY400 - the reason is the message
 
 
 async def _forget_nonces(app: web.Application) -> None:
@@ -288,6 +332,22 @@ async def _look_after_bytes(app: web.Application) -> None:
         if found.verdict in ("damaged", "unreadable", "volume"):
             place = f"{found.volume}:{found.path}" if found.volume else found.path
             log.error("%s: %s, %s; see `vasculum quarantine`", place, found.verdict, found.reason)
+
+
+async def _restore(app: web.Application) -> None:
+    done = await asyncio.to_thread(app[TIERS].run_restores)
+    for problem in done.problems:
+        log.error("%s; see `vasculum tier list`", problem)
+    if done.moved:
+        app[ENGINE].wake()
+
+
+async def _look_after_tiers(app: web.Application) -> None:
+    done = await asyncio.to_thread(app[TIERS].run_slice, CARE_SLICE_S)
+    for found in done.bad:
+        log.error("%s:%s: %s, %s; see `vasculum quarantine`", found.volume, found.path, found.verdict, found.reason)
+    for problem in done.problems:
+        log.error("%s", problem)
 
 
 async def ping_registries(app: web.Application) -> None:

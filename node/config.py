@@ -185,6 +185,27 @@ class VolumeSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class TierSettings:
+    """Another place for own copies: a folder or a bucket, and what moves there by itself."""
+
+    path: str = ""
+    bucket: str = ""
+    endpoint: str = ""
+    region: str = "us-east-1"
+    prefix: str = ""
+    older_than_days: int = 0
+    unused_days: int = 0
+    larger_than_mib: int = 0
+    scrub_days: int = 365
+    max_mib_s: int = 0
+
+    @property
+    def moves_by_itself(self) -> bool:
+        """Whether a rule is stated."""
+        return bool(self.older_than_days or self.unused_days or self.larger_than_mib)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SensitiveTaxon:
     """One entry of the list of sensitive taxa."""
 
@@ -208,6 +229,7 @@ class Settings:
     jobs: JobsSection = field(default_factory=JobsSection)
     policy: PolicySection = field(default_factory=PolicySection)
     volumes: Mapping[str, VolumeSettings] = field(default_factory=dict)
+    tiers: Mapping[str, TierSettings] = field(default_factory=dict)
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
     sensitive: tuple[SensitiveTaxon, ...] = ()
 
@@ -281,6 +303,7 @@ def parse_settings(document: Mapping[str, Any], folder: Path) -> Settings:
 def _check(settings: Settings) -> None:
     _check_care(settings)
     _check_remote(settings.remote)
+    _check_tiers(settings)
     check_public_url(settings.node.public_url, insecure_loopback=settings.federation.insecure_loopback)
     if settings.federation.insecure_loopback and not _is_loopback(settings.server.host):
         raise ConfigError('[federation] insecure_loopback binds to this machine only: set [server] host = "127.0.0.1"')
@@ -335,6 +358,40 @@ def _check_care(settings: Settings) -> None:
             raise ConfigError(f"[volumes.{name}]: a volume is named with lower-case letters, digits, - and _")
         if not volume.root or volume.max_read_mib_s < 0:
             raise ConfigError(f"[volumes.{name}] needs a root, and max_read_mib_s must be 0 (no limit) or larger")
+
+
+def _check_tiers(settings: Settings) -> None:
+    for name, tier in settings.tiers.items():
+        if not re.fullmatch(r"[a-z0-9][a-z0-9_-]{0,63}", name) or name == "active":
+            raise ConfigError(
+                f'[tiers.{name}]: a tier is named with lower-case letters, digits, - and _, and not "active"'
+            )
+        if bool(tier.path) == bool(tier.bucket):
+            raise ConfigError(f"[tiers.{name}] needs either a path (a folder) or a bucket")
+        for key in ("older_than_days", "unused_days", "larger_than_mib", "scrub_days", "max_mib_s"):
+            if getattr(tier, key) < 0:
+                raise ConfigError(f"tiers.{name}.{key} must be 0 (off) or larger")
+        if tier.bucket:
+            _check_bucket(name, tier)
+
+
+def _check_bucket(name: str, tier: TierSettings) -> None:
+    parts = urlsplit(tier.endpoint)
+    try:
+        has_port_problem = parts.port == 0
+    except ValueError:
+        has_port_problem = True
+    if has_port_problem or parts.username or parts.query or not parts.hostname or parts.scheme not in ("http", "https"):
+        raise ConfigError(
+            f"[tiers.{name}] endpoint must be the address of the service, such as https://s3.example.org;"
+            " access keys never stand in node.toml"
+        )
+    if parts.scheme == "http" and not _is_loopback(parts.hostname):
+        raise ConfigError(f"[tiers.{name}] endpoint must begin with https:// (http only for a service on this machine)")
+    if not re.fullmatch(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]", tier.bucket):
+        raise ConfigError(f"[tiers.{name}] bucket: {tier.bucket!r} is not the name of a bucket")
+    if tier.prefix and not re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)*", tier.prefix):
+        raise ConfigError(f"[tiers.{name}] prefix is made of letters, digits, _ . - and / between them")
 
 
 def _check_visitors(settings: Settings) -> None:

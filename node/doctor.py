@@ -12,17 +12,18 @@ import stat
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from cas.errors import CasError
+from cas.errors import CasError, TierFailed
 from cas.remote import RemoteBytes
 from cas.store import BlobStore
 from linkeddata.times import parse_time
 from node.config import ConfigError, Settings, load_settings
 from node.guard import FlatNameError, check_flat_names
 from node.services.ingest_rules import RULES_PREFIX, outdated_sources
+from node.services.tiers import open_tiering
 from node.setup import check_origin
 from node.storage.db import connect, migrations, schema_version
 from runners.sandbox import report_isolation
@@ -51,7 +52,7 @@ def examine(folder: Path, *, now: datetime) -> list[Finding]:
         return [*findings, Finding(level="problem", about="settings", text=str(error))]
     findings.append(Finding(level="ok", about="settings", text=f"{folder / 'node.toml'} can be used"))
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _keys, _database, _space, _sources, _volumes, _policy, _server,
+        _keys, _database, _space, _sources, _volumes, _tiers, _policy, _server,
     )  # fmt: skip
     for check in checks:
         findings.extend(check(settings))
@@ -257,6 +258,29 @@ def _remote(settings: Settings, remote: RemoteBytes) -> Iterator[Finding]:
             text=f"[remote] budget_gib = {settings.remote.budget_gib} is more than the disk has room for "
             f"({free / 1e9:.1f} GB free): set it lower, so that old copies go in time",
         )  # fmt: skip
+
+
+def _tiers(settings: Settings) -> Iterator[Finding]:
+    """Whether the tiers can be used: their drive is there, their bucket answers."""
+    if not settings.tiers or not (settings.blobs_path / "index.sqlite").exists():
+        return
+    try:
+        store = BlobStore.open(settings.blobs_path)
+    except CasError:
+        return  # said by the check of the images
+    try:
+        tiering = open_tiering(settings, store, clock=lambda: datetime.now(UTC), environ=os.environ)
+        for name, tier in tiering.tiers.items():
+            about = f"tier {name}"
+            is_used = bool(store.index.select("SELECT 1 FROM tier_location WHERE tier = ? LIMIT 1", name))
+            try:
+                next(iter(tier.list()), None)
+                yield Finding(level="ok", about=about, text=f"{tier.where} can be used")
+            except TierFailed as error:
+                text = str(error) if is_used else f"not in use yet: {error}"
+                yield Finding(level="problem" if is_used else "warning", about=about, text=text)
+    finally:
+        store.close()
 
 
 def _ask(settings: Settings, sql: str) -> list[sqlite3.Row]:

@@ -4,6 +4,7 @@ Invariants:
 - Databases are opened so that SQLite refuses to write; the signing key is not read.
 - What it answers itself is a list of routes (``_OWN``); a route that is new is the core's until it is written there.
 - Bytes that were fetched, or may have to be, are the core's: their use is written down (``AskCore``).
+- Archived bytes are the core's, which has them brought back; so is the first use of bytes in a day when there are tiers.
 - Staff and researchers are the core's: this process knows nobody, so it shows what anybody may see.
 
 It leaves out: passing the rest on (``node.web.private_channel``), starting and ending (``node.reader_main``).
@@ -20,13 +21,14 @@ from aiohttp import web
 
 from cas.ids import ContentId
 from cas.store import BlobStore
+from cas.used import MOST_SEEN
 from node.config import Settings
 from node.services.care import Care
 from node.storage.db import Database
 from node.web import blobs, listing_api, pages, records_api
 from node.web.at_once import AtOnce
 from node.web.boundary import boundary_middleware, is_our_host
-from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, ENVIRONMENT, NEEDS, REMOTE, SETTINGS
+from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, ENVIRONMENT, NEEDS, REMOTE, SETTINGS, TIERS
 from node.web.limits import LIMITS, VisitorLimits, limits_middleware, sending_begins
 from node.web.listen import AT_ONCE
 from node.web.private_channel import FORWARDER, AskCore, Forwarder, forwarding_middleware
@@ -84,6 +86,27 @@ class _CoreKnows:
         raise AskCore
 
 
+class _CoreCounts:
+    """Stands where the core notes on which day bytes were used: it answers the first request of a day for them."""
+
+    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+        self._is_needed = bool(settings.tiers)
+        self._clock = clock
+        self._day = ""
+        self._known: set[bytes] = set()
+
+    def saw(self, cid: ContentId) -> None:
+        """As ``TierWork`` has it."""
+        if not self._is_needed:
+            return
+        day = self._clock().date().isoformat()
+        if day != self._day or len(self._known) > MOST_SEEN:
+            self._day, self._known = day, set()
+        if cid.digest not in self._known:
+            self._known.add(cid.digest)
+            raise AskCore
+
+
 def build_reader_application(
     settings: Settings, database: Database, store: BlobStore, *, clock: Callable[[], datetime], core: Path
 ) -> web.Application:
@@ -113,6 +136,8 @@ def build_reader_application(
     )
     elsewhere: Any = _CoreKnows(store)
     app[REMOTE] = app[NEEDS] = elsewhere
+    uses: Any = _CoreCounts(settings, clock)
+    app[TIERS] = uses
     app[FORWARDER] = Forwarder(core)
     for module in (pages, blobs, records_api, listing_api):
         app.add_routes([route for route in module.routes() if route.handler in _OWN])

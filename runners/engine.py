@@ -21,7 +21,7 @@ from datetime import datetime
 from decimal import Decimal, InvalidOperation
 from typing import Final, Literal
 
-from cas.errors import CasError
+from cas.errors import BlobArchived, CasError, TierFailed
 from linkeddata.pipeline import ConformanceReport, Environment, PipelineManifest, WorkUnit
 from runners.catalogue import Catalogue, Entry, make_pipeline
 from runners.errors import BeyondLimits, ImageRefused, PipelineUnavailable, UnitFailed, WorkerDied
@@ -65,7 +65,8 @@ class EngineHooks:
     """What the engine asks of the node around it."""
 
     open_image: Callable[[str], AbstractContextManager[OpenImage]]
-    """Opens the bytes with this SHA-256 (hex); blocking; raises CasError."""
+    """Opens the bytes with this SHA-256 (hex); blocking; raises CasError. ``BlobArchived`` says that they
+    will come by themselves: the unit waits."""
     gate: Callable[[WorkUnit], Awaitable[str | None]]
     """The reason to withhold a unit now, or None."""
     on_finished: Callable[[str], Awaitable[None]]
@@ -264,6 +265,11 @@ class Engine:
             return _Outcome(kind="limit", reason=str(error))
         except ImageRefused as error:
             return _Outcome(kind="permanent", reason=str(error))
+        except BlobArchived:
+            return _Outcome(kind="waiting", reason="the image is being brought back from the archive")
+        except TierFailed as error:
+            log.warning("image %s: %s", item.unit.image, error)
+            return _Outcome(kind="transient", reason="the image could not be brought back from the archive")
         except CasError as error:
             log.warning("image %s: %s", item.unit.image, error)
             return _Outcome(kind="transient", reason="the image could not be opened: it was changed or is gone")

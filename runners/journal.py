@@ -18,12 +18,15 @@ from typing import Final, Literal, Protocol
 from linkeddata.pipeline import WorkUnit
 
 State = Literal["queued", "leased", "done", "failed", "withheld", "cancelled"]
-FailureKind = Literal["permanent", "limit", "transient", "withheld"]
+FailureKind = Literal["permanent", "limit", "transient", "waiting", "withheld"]
 """``permanent``: the same bytes will be refused again, a result. ``limit``: a setting or the memory of this node stands
 in the way, which somebody may change: not tried again by itself, but by the next job that asks.
-``transient``: tried again soon. ``withheld``: access."""
+``transient``: tried again soon. ``waiting``: the image is on its way from an archive, however long that takes: no
+failure, tried again after a pause. ``withheld``: access."""
 MAX_FAILURES: Final = 3
 """A unit that ended its worker three times is not tried again by itself: it would do so for ever."""
+WAIT_FOR_IMAGE: Final = timedelta(seconds=15)
+"""Pause before a unit whose image is on its way looks for it again: each look asks the index once."""
 RETRY_AFTER: Final = timedelta(seconds=2)
 """Pause before a failed unit is tried again, doubled each time."""
 
@@ -65,6 +68,8 @@ def decide_after_failure(kind: FailureKind, failures: int, reason: str, *, now: 
             return AfterFailure(state="failed", failures=failures, retry_at=None, reason=reason)
         case "withheld":
             return AfterFailure(state="withheld", failures=failures, retry_at=None, reason=reason)
+        case "waiting":
+            return AfterFailure(state="queued", failures=failures, retry_at=now + WAIT_FOR_IMAGE, reason=reason)
         case "transient":
             count = failures + 1
             if count >= MAX_FAILURES:

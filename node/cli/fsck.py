@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from rich.progress import Progress, SpinnerColumn, TextColumn
 
 from cas.check import Check, Finding
 from cas.errors import CasError
+from cas.tier_care import TierCheck
 from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError
 from node.folder import open_folder
 from node.services.check import check_previews, check_records, check_remote
+from node.services.tiers import open_tiering
 from node.storage.db import DatabaseError
 
 
@@ -32,7 +35,8 @@ Examples:
 def fsck(ctx: click.Context, node_dir: Path, fix: bool, read: bool, as_json: bool) -> None:
     """Check that index, files and records of NODE_DIR agree, in both directions; one line per finding.
 
-    Every row has its bytes, every file of the store has its row, every image of a record is here.
+    Every row has its bytes, every file of the store has its row, every image of a record is here. Tiers are compared in
+    both directions, too; one that cannot be reached is a finding.
     The exit code is 0 when nothing is wrong (or all of it was mended) and 1 otherwise.
     """
     console = Console(stderr=True)
@@ -45,12 +49,14 @@ def fsck(ctx: click.Context, node_dir: Path, fix: bool, read: bool, as_json: boo
             ) as bar,
         ):
             task = bar.add_task("checking")
+            tiering = open_tiering(node.settings, node.blobs, clock=lambda: datetime.now(UTC), environ=os.environ)
             check = Check(
                 node.blobs, now=datetime.now(UTC), fix=fix, read=read,
                 progress=lambda places: bar.update(task, description=f"{places:,} places"),
             )  # fmt: skip
             findings = itertools.chain(
                 check.run(),
+                TierCheck(node.blobs, tiering, now=datetime.now(UTC), fix=fix, read=read).run(),
                 check_records(node.database, node.blobs),
                 check_remote(node.database, node.blobs, fix=fix),
                 check_previews(node.settings, node.blobs, fix=fix),

@@ -1,6 +1,7 @@
 """``vasculum gc``: bytes that nobody names any more."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from node.config import ConfigError
 from node.folder import open_folder
 from node.services.check import check_remote
 from node.services.roots import named_digests
+from node.services.tiers import open_tiering
 from node.storage.db import DatabaseError
 
 
@@ -51,6 +53,7 @@ def gc(node_dir: Path, delete: bool, grace_days: int, even_most: bool, as_json: 
             garbage = Garbage(
                 node.blobs, now=datetime.now(UTC), grace=timedelta(days=grace_days),
                 progress=lambda done: bar.update(task, description=f"{done:,} removed"),
+                tiering=open_tiering(node.settings, node.blobs, clock=lambda: datetime.now(UTC), environ=os.environ),
             )  # fmt: skip
             forgotten = sum(1 for _ in check_remote(node.database, node.blobs, fix=delete))
             garbage.mark(

@@ -25,6 +25,7 @@ COMMANDS: Final[dict[str, str]] = {
     "scrub": "node.cli.scrub:scrub",
     "quarantine": "node.cli.scrub:quarantine",
     "repair": "node.cli.repair:repair",
+    "tier": "node.cli.tier:tier",
     "du": "node.cli.du:du",
     "backup": "node.cli.backup:backup",
     "restore": "node.cli.backup:restore",

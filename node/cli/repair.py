@@ -2,28 +2,31 @@
 
 import asyncio
 import json
+import os
 import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 
-from cas.errors import ContentIdError
+from cas.errors import CasError, ContentIdError, TierFailed
 from cas.ids import ContentId, parse_content_id
 from cas.repair import Repaired, damaged_places, good_copy, read_chunks, recheck
 from cas.repair import repair as store_good_bytes
+from cas.tiering import Tiering
 from federation.errors import FederationError
 from federation.safe_fetch import FetchLimits, SafeFetcher
 from node.cli.errors import CommandFailed, UserError
 from node.cli.store_work import opened, reading, size_text
 from node.folder import NodeFolder
+from node.services.tiers import open_tiering
 from node.services.withdraw import derived_files
 
 
 @click.command(
     epilog="""\b
 Examples:
-  vasculum repair hortus/ ID                                   from another copy that is here
+  vasculum repair hortus/ ID                                   from another copy here or in a tier
   vasculum repair hortus/ ID --from https://images.example.org from another node that holds the same image
   vasculum repair hortus/ ID --file /mnt/safe/sheet.jpg        from a backup of the file"""
 )
@@ -69,16 +72,20 @@ def repair(
             )  # fmt: skip
         elif peer is not None:
             done = _from_peer(node, cid, peer, size, write_adopted=write_adopted)
+        elif any(node.blobs.index.in_tiers(cid)):
+            done = _from_tier(node, cid)
         else:
             raise CommandFailed(
                 f"no good copy of {cid.hex} is here: name a node that has one with --from URL,"
                 " or a file of a backup with --file PATH"
             )
+        rewritten = _rewrite_in_tiers(node, cid)
         for made in derived_files(node.settings, cid):
             made.unlink(missing_ok=True)  # it may have been made from the damaged bytes; it is made again when needed
         left = [f"{volume}:{path}" for volume, path in damaged_places(node.blobs, cid)]
     if as_json:
-        found = {"id": str(cid), "source": done.source, "written": done.written, "healed": healed, "stillDamaged": left}
+        found = {"id": str(cid), "source": done.source, "written": done.written, "healed": healed, "stillDamaged": left,
+                 "tiers": rewritten}  # fmt: skip
         click.echo(json.dumps(found, ensure_ascii=False))
         return
     kept = ", kept in the node" if done.owned else ""
@@ -92,6 +99,36 @@ def repair(
             f"  your file is still damaged: {name}. The node gives out its own copy. Put the file back from your backup"
             " and run this command again, or let it be written with --write-adopted"
         )
+    for name in rewritten:
+        click.echo(f"  written anew: the damaged copy in tier {name}")
+
+
+def _tiering(node: NodeFolder) -> Tiering:
+    return open_tiering(node.settings, node.blobs, clock=lambda: datetime.now(UTC), environ=os.environ)
+
+
+def _from_tier(node: NodeFolder, cid: ContentId) -> Repaired:
+    try:
+        name = _tiering(node).restore(cid)
+    except TierFailed as error:
+        raise CommandFailed(
+            f"no good copy of {cid.hex} is here: {error}; name a node that has one with --from"
+        ) from error
+    return Repaired(id=cid, source=f"tier {name}", owned=True)
+
+
+def _rewrite_in_tiers(node: NodeFolder, cid: ContentId) -> list[str]:
+    """Damaged copies in tiers, written anew from the good one that is here now."""
+    tiering = _tiering(node)
+    done: list[str] = []
+    for copy in list(tiering.copies(cid)):
+        if copy.is_damaged:
+            try:
+                tiering.rewrite(cid, copy.tier)
+                done.append(copy.tier)
+            except CasError as error:
+                click.echo(f"  the damaged copy in tier {copy.tier} stays: {error}", err=True)
+    return done
 
 
 def _from_peer(node: NodeFolder, cid: ContentId, peer: str, size: int, *, write_adopted: bool) -> Repaired:

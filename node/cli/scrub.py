@@ -1,15 +1,19 @@
 """``vasculum scrub`` and ``vasculum quarantine``: finding damage, and what was found."""
 
 import json
+import os
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 import click
 
 from cas.scrub import ScrubResult, due, quarantined
 from cas.scrub import scrub as read_again
+from cas.tier_care import due_in_tier, scrub_tier
 from node.cli.errors import CommandFailed
 from node.cli.store_work import RATE_OPTION, opened, reading, size_text
+from node.services.tiers import open_tiering
 
 
 @click.command(epilog="Example: vasculum scrub hortus/ --older-than 90 --rate 50")
@@ -23,7 +27,8 @@ def scrub(node_dir: Path, days: int, rate: float | None, as_json: bool) -> None:
     """Read the images of NODE_DIR again and compare each with its hash, the longest unread first.
 
     Damaged images go into quarantine and are not given out until they are repaired. The institution's own files are
-    never touched. Ctrl-C is safe: the same command goes on where it stopped.
+    never touched. Copies in tiers are read, too; those in a bucket are downloaded.
+    Ctrl-C is safe: the same command goes on where it stopped.
     """
     counts: dict[str, int] = {}
     with opened(node_dir) as node:
@@ -40,6 +45,22 @@ def scrub(node_dir: Path, days: int, rate: float | None, as_json: bool) -> None:
                 counts[found.verdict] = counts.get(found.verdict, 0) + 1
                 if found.verdict != "good":
                     _say(found, as_json=as_json)
+        tiering = open_tiering(node.settings, node.blobs, clock=lambda: datetime.now(UTC), environ=os.environ)
+        for name in tiering.tiers:
+            more, more_bytes = due_in_tier(node.blobs, name, older_than)
+            places, size = places + more, size + more_bytes
+            with reading(f"scrub of tier {name}", more_bytes, rate, node.settings) as took:
+                for found in scrub_tier(
+                    tiering,
+                    node.blobs,
+                    name,
+                    clock=lambda: datetime.now(UTC),
+                    older_than=older_than,
+                    took=partial(took, ""),
+                ):
+                    counts[found.verdict] = counts.get(found.verdict, 0) + 1
+                    if found.verdict != "good":
+                        _say(found, as_json=as_json)
     odd = {name: count for name, count in counts.items() if name != "good"}
     if not as_json:
         told = ", ".join(f"{count} {_IN_WORDS.get(name, name)}" for name, count in odd.items())
@@ -50,7 +71,7 @@ def scrub(node_dir: Path, days: int, rate: float | None, as_json: bool) -> None:
     if bad:
         raise CommandFailed(f"{bad} damaged: vasculum quarantine {node_dir} lists them, vasculum repair heals them")
     if counts.get("volume"):
-        raise CommandFailed("a volume is not what was indexed; nothing of it was changed")
+        raise CommandFailed("a volume is not what was indexed, or a tier cannot be used; nothing of it was changed")
 
 
 _IN_WORDS = {"volume": "volume(s) not read: see above"}

@@ -15,7 +15,7 @@ from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError
 from node.folder import FolderBusy, NodeFolder, open_folder, serve_lock
 from node.processes import ReaderProcesses
-from node.services.withdraw import finish_begun, withdrawals_to_clean
+from node.services.withdraw import WithdrawalPending, finish_begun, withdrawals_to_clean
 from node.setup import check_origin
 from node.storage.db import DatabaseError
 from node.web.keys import CARE
@@ -40,7 +40,10 @@ def serve(node_dir: Path, verbose: bool) -> None:
             if wrong:
                 raise UserError(wrong)
             folder.blobs.sweep_staging()
-            finish_begun(folder, now=datetime.now(UTC))
+            try:
+                finish_begun(folder, now=datetime.now(UTC))
+            except WithdrawalPending as error:
+                click.echo(f"warning: a withdrawn copy is not removed yet, it is tried again: {error}", err=True)
             if waiting := withdrawals_to_clean(folder):
                 click.echo(
                     f"warning: the node's files still hold remains of {waiting} withdrawn images: "

@@ -9,6 +9,7 @@ import click
 
 from cas.scan import ScanReport, hash_listed, list_files, listed_files, move_volume, scan
 from cas.store import AdoptFailure
+from cas.tier import TIER_VOLUME
 from cas.usage import usage
 from node.cli.errors import CommandFailed
 from node.cli.store_work import RATE_OPTION, opened, reading, size_text
@@ -33,7 +34,7 @@ def list_volumes(node_dir: Path, as_json: bool) -> None:
         identities = {name: row.identity for name, row in node.blobs.index.volumes().items()}
         problems = node.blobs.volume_problems()
         for item in usage(node.blobs):
-            if not item.name:
+            if not item.name or item.name.startswith(TIER_VOLUME):
                 continue
             wrong = [text for text in problems if text.startswith(f"volume {item.name}:")]
             if as_json:

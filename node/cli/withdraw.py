@@ -52,10 +52,16 @@ def withdraw(
         if is_list:
             _show_list(folder, as_json=as_json)
         elif finish:
-            count = service.finish_begun(folder, now=datetime.now(UTC))
+            count, pending = 0, ""
+            try:
+                count = service.finish_begun(folder, now=datetime.now(UTC))
+            except service.WithdrawalPending as error:
+                pending = str(error)
             waiting = service.withdrawals_to_clean(folder)
             held = _clean(folder, quiet=as_json) if waiting else ""
-            _report({"finished": count, "cleaned": 0 if held else waiting, "held": held}, as_json=as_json)
+            facts = {"finished": count, "cleaned": 0 if held else waiting, "held": held, "pending": pending}
+            _report(facts, as_json=as_json)
+            _fail_when_pending(pending)
         else:
             _withdraw(folder, image, reason, yes=yes, dry_run=dry_run, as_json=as_json)
 
@@ -84,12 +90,25 @@ def _withdraw(
         for line in _lines(_facts(plan)):
             click.echo(line)
         click.confirm("There is no way back. Withdraw it?", abort=True)
+    pending = ""
     with ingest_lock(folder.settings.folder):
-        service.withdraw(folder, plan, reason=reason, now=datetime.now(UTC), new_key=secrets.token_bytes(32))
+        try:
+            service.withdraw(folder, plan, reason=reason, now=datetime.now(UTC), new_key=secrets.token_bytes(32))
+        except service.WithdrawalPending as error:
+            pending = str(error)
     held = _clean(folder, quiet=as_json)
-    _report({**_facts(plan), "reason": reason, "cleaned": not held, "held": held}, as_json=as_json)
+    _report({**_facts(plan), "reason": reason, "cleaned": not held, "held": held, "pending": pending}, as_json=as_json)
     if not as_json:
         click.echo(REMAINS)
+    _fail_when_pending(pending)
+
+
+def _fail_when_pending(pending: str) -> None:
+    if pending:
+        raise CommandFailed(
+            f"a copy is still in a tier that cannot be reached ({pending}); the index keeps its id until then."
+            " Nothing gives it out. A serving node goes on trying; by hand: the same command with --finish"
+        )
 
 
 def _parse(folder: NodeFolder, text: str) -> ContentId:
@@ -122,7 +141,7 @@ def _facts(plan: WithdrawalPlan) -> dict[str, Any]:
         "id": str(plan.id), "told": plan.told, "owned": plan.owned, "adopted": list(plan.adopted),
         "media": list(traces.media), "earlierVersionsOf": list(traces.earlier), "specimens": len(traces.specimens),
         "annotations": len(traces.annotations), "results": traces.units, "rowsOfJobs": traces.result_rows,
-        "previews": len(plan.derived), "addresses": list(plan.addresses),
+        "previews": len(plan.derived), "addresses": list(plan.addresses), "tiers": list(plan.tiers),
     }  # fmt: skip
 
 
@@ -150,6 +169,7 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
         yield from (f"  {medium}" for medium in facts["media"])
         if facts["owned"]:
             yield "  the copy in the node is removed"
+        yield from (f"  the copy in tier {name} is removed" for name in facts["tiers"])
         yield from (f"  {path} stays, and is never served or taken in again" for path in facts["adopted"])
         yield from (f"  {address} is never fetched again" for address in facts["addresses"])
         if not facts["told"]:

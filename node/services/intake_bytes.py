@@ -18,7 +18,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from cas.errors import BlobWithdrawn, CasError, StoreFailed
+from cas.errors import BlobArchived, BlobWithdrawn, CasError, StoreFailed
 from cas.ids import ContentId
 from cas.store import AdoptFailure, BlobStore
 from linkeddata.archive_files import DAMAGE
@@ -138,6 +138,10 @@ class ByteIntake:
         try:
             with self._blobs.open_blob(stored.content_id) as blob, open(blob.fd, "rb", closefd=False) as stream:
                 header = read_header(stream, blob.size, self._limits)
+        except BlobArchived as error:
+            if stored.width is not None:
+                return stored  # as it was read before it was archived
+            return replace(stored, problem=str(error), code="image-archived")
         except (ImageRefused, CasError) as error:
             return replace(stored, problem=str(error), code="image-unreadable")
         except OSError as error:
@@ -167,7 +171,7 @@ class ByteIntake:
         try:
             for item in known:  # the same zip again: reading is enough, nothing is written
                 if item is not None and item.content_id is not None and self._has(name, item.content_id):
-                    return MediumBytes(content_id=item.content_id, size_bytes=self._intake.size_of(name))
+                    return replace(item, size_bytes=self._intake.size_of(name), hashed_bytes=0)
             with self._intake.open_file(name) as stream:
                 chunks = iter(lambda: stream.read(_CHUNK_BYTES), b"")
                 put = self._blobs.put_stream(chunks, now=now, max_bytes=self._limits.max_file_bytes)
@@ -193,7 +197,7 @@ class ByteIntake:
         if known is not None and known.content_id is not None and not known.problem and self._blobs.stat(
             known.content_id
         ):  # fmt: skip
-            return MediumBytes(content_id=known.content_id, size_bytes=known.size_bytes)
+            return replace(known, hashed_bytes=0)
         if self._blobs.withdrawals.is_barred(url):
             return _barred()
         if self._fetch is None and self._on_need is not None:

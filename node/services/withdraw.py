@@ -4,7 +4,8 @@ The order, and what a kill leaves at each point:
 
 1. The mark in the blob index: from here on no door gives the bytes out and no ingest takes them in.
 2. One transaction in the database (``node.storage.forget``): records, text, results, search.
-3. Files: the owned copy, copies in quarantine, previews and whatever else is derived, staging.
+3. Files: the owned copy, copies in quarantine, previews and whatever else is derived, staging; then copies in tiers.
+   A tier that cannot be reached leaves the withdrawal pending: everything else is done, and it is tried again.
 4. ``close``: the index forgets the id. Until then ``finish_begun`` (any later run, and a serving node by itself)
    takes up 2 and 3 again.
 5. ``clean``: both databases are rewritten (VACUUM) and their logs emptied, because deleted rows live on in free pages,
@@ -15,6 +16,7 @@ It leaves out: backups and what others have copied (``node.cli.withdraw`` says s
 """
 
 import contextlib
+import os
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -23,7 +25,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from cas.errors import StoreFailed
+from cas.errors import StoreFailed, TierFailed
 from cas.ids import ContentId
 from cas.remote import RemoteBytes
 from cas.withdrawn import Unfinished
@@ -31,6 +33,7 @@ from linkeddata.times import format_time
 from node.access import ANONYMOUS, Door, decide
 from node.config import Settings
 from node.folder import FolderBusy, NodeFolder, is_served, withdraw_lock
+from node.services.tiers import open_tiering
 from node.storage.db import connect
 from node.storage.facts import bytes_facts
 from node.storage.forget import Traces, find_traces, forget
@@ -42,6 +45,10 @@ CHECKPOINT_S: Final = 20
 OPTIMIZE: Final = "INSERT INTO specimen_text (specimen_text) VALUES ('optimize')"
 """Merges the full-text index: deleted words stay in its segments until then."""
 Say = Callable[[str], None]
+
+
+class WithdrawalPending(Exception):
+    """A copy lies in a tier that cannot be reached; everything else is removed. The message says which and why."""
 
 
 class CleaningHeld(Exception):
@@ -61,11 +68,15 @@ class WithdrawalPlan:
     derived: tuple[Path, ...]
     addresses: tuple[str, ...] = ()
     """Where the image lies elsewhere: never fetched again."""
+    tiers: tuple[str, ...] = ()
+    """Tiers that hold a copy."""
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing here knows these bytes."""
-        return not (self.adopted or self.owned or self.traces.media or self.traces.earlier or self.derived)
+        return not (
+            self.adopted or self.owned or self.tiers or self.traces.media or self.traces.earlier or self.derived
+        )
 
 
 def plan_withdrawal(folder: NodeFolder, cid: ContentId) -> WithdrawalPlan:
@@ -85,6 +96,7 @@ def plan_withdrawal(folder: NodeFolder, cid: ContentId) -> WithdrawalPlan:
         owned=None in places,
         derived=tuple(derived_files(folder.settings, cid)),
         addresses=tuple(sorted(addresses)),
+        tiers=tuple(tier for _, tier, _ in folder.blobs.index.in_tiers(cid)),
     )
 
 
@@ -94,6 +106,7 @@ def withdraw(folder: NodeFolder, plan: WithdrawalPlan, *, reason: str, now: date
     Raises:
         FolderBusy: another withdrawal is running.
         StoreFailed, sqlite3.Error: the disk refused; what is done stays done, run it again.
+        WithdrawalPending: a copy in a tier could not be removed; run it again, or leave it to the serving node.
     """
     with withdraw_lock(folder.settings.folder):
         todo = folder.blobs.withdrawals.withdraw(
@@ -103,14 +116,24 @@ def withdraw(folder: NodeFolder, plan: WithdrawalPlan, *, reason: str, now: date
 
 
 def finish_begun(folder: NodeFolder, *, now: datetime) -> int:
-    """Carries out withdrawals that were interrupted; returns how many. Does nothing while one is running."""
+    """Carries out withdrawals that were interrupted; returns how many. Does nothing while one is running.
+
+    Raises:
+        WithdrawalPending: some wait for a tier; all others are done.
+    """
     if not folder.blobs.withdrawals.unfinished():
         return 0
     count = 0
+    waiting: list[str] = []
     with contextlib.suppress(FolderBusy), withdraw_lock(folder.settings.folder):
         for todo in folder.blobs.withdrawals.unfinished():
-            _carry_out(folder, todo, now=now)
-            count += 1
+            try:
+                _carry_out(folder, todo, now=now)
+                count += 1
+            except WithdrawalPending as error:
+                waiting.append(str(error))
+    if waiting:
+        raise WithdrawalPending("; ".join(dict.fromkeys(waiting)))
     return count
 
 
@@ -179,7 +202,24 @@ def _carry_out(folder: NodeFolder, todo: Unfinished, *, now: datetime) -> None:
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
+    _remove_from_tiers(folder, todo, now=now)
     folder.blobs.withdrawals.close(todo.id)
+
+
+def _remove_from_tiers(folder: NodeFolder, todo: Unfinished, *, now: datetime) -> None:
+    """Every tier that ever had a row of these bytes; under the lock, so that no move is at them."""
+    if not todo.tiers:
+        return
+    tiering = open_tiering(folder.settings, folder.blobs, clock=lambda: now, environ=os.environ)
+    problems: list[str] = []
+    with tiering.lock():
+        for name, _ in todo.tiers:
+            try:
+                tiering.remove(todo.id, name)
+            except TierFailed as error:
+                problems.append(f"tier {name}: {error}")
+    if problems:
+        raise WithdrawalPending("; ".join(problems))
 
 
 def _rewrite(path: Path) -> None:
@@ -196,6 +236,6 @@ def _rewrite(path: Path) -> None:
 
 
 __all__ = [
-    "CleaningHeld", "WithdrawalPlan", "aside_copies", "clean", "derived_files", "finish_begun", "plan_withdrawal",
-    "withdraw", "withdrawals_to_clean",
+    "CleaningHeld", "WithdrawalPending", "WithdrawalPlan", "aside_copies", "clean", "derived_files", "finish_begun",
+    "plan_withdrawal", "withdraw", "withdrawals_to_clean",
 ]  # fmt: skip

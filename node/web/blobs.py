@@ -23,7 +23,7 @@ from typing import Final
 
 from aiohttp import web
 
-from cas.errors import BlobChanged, BlobNotFound, CasError, ContentIdError, StoreFailed
+from cas.errors import BlobArchived, BlobChanged, BlobNotFound, CasError, ContentIdError, StoreFailed
 from cas.ids import ContentId, parse_content_id
 from cas.reader import BlobReader
 from cas.store import BlobStore
@@ -32,7 +32,7 @@ from node.storage.db import Database
 from node.storage.facts import bytes_facts
 from node.web.accel import headers_for_front, is_asked
 from node.web.at_once import AT_ONCE_BYTES
-from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, REMOTE, SETTINGS
+from node.web.keys import BLOBS, CARE, CLOCK, DATABASE, REMOTE, SETTINGS, TIERS
 from node.web.limits import BESIDE, LIMITS
 from node.web.pages import SECURITY
 from node.web.problem import Problem
@@ -142,6 +142,8 @@ async def _find_in_thread(wanted: _Wanted) -> _Found:
     except _NotKept as error:
         problem = await need_of_bytes(wanted.request, cid, wanted.viewer)
         raise problem or await not_here(wanted.request, cid, wanted.viewer) from error
+    except BlobArchived:
+        raise  # who gets here may see them: 202, and they are brought back
     except BlobNotFound as error:
         raise await not_here(wanted.request, cid, wanted.viewer) from error
     except BlobChanged as error:
@@ -177,11 +179,12 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
     try:
         blob = store.open_blob(cid)
     except BlobNotFound as error:
-        if type(error) is not BlobNotFound:  # withdrawn, and whatever else has a reason of its own
+        if type(error) is not BlobNotFound:  # withdrawn, archived, and whatever else has a reason of its own
             raise
         raise _NotKept(cid) from error
     try:
         is_remote = request.app[REMOTE].bytes.note_use(cid, now=request.app[CLOCK]())
+        request.app[TIERS].saw(cid)  # warm bytes come by here once a minute: answers from memory need not say it
         answer = decide_bytes(request.headers, size=blob.size, etag=_etag(cid), method=request.method)
         body = None
         if request.method == "GET" and answer.length <= AT_ONCE_BYTES and not wanted.for_front:

@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from cas.cids import DAG_PB, RAW, base58, parse_cid
-from cas.errors import BlobChanged, BlobNotFound, CasError, ContentIdError
+from cas.errors import BlobArchived, BlobChanged, BlobNotFound, CasError, ContentIdError
 from cas.ids import ContentId
 from cas.leaves import MAX_BLOCK_BYTES, Block, find_blocks, leaf_table
 from cas.reader import BlobReader
@@ -40,7 +40,7 @@ from linkeddata.json_strict import Json
 from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
 from node.services.care import Care
 from node.storage.facts import bytes_facts
-from node.web.keys import BLOBS, CARE, DATABASE, IDENTITY, SETTINGS
+from node.web.keys import BLOBS, CARE, DATABASE, IDENTITY, SETTINGS, TIERS
 from node.web.problem import Problem
 from node.web.ranges import decide_bytes
 from node.web.refusals import not_here, withheld
@@ -200,6 +200,7 @@ def _accept_options(accept: str) -> dict[str, str]:
 async def _find(request: web.Request, viewer: Viewer, codec: int, digest: bytes) -> _Place:
     places, refused = await asyncio.to_thread(_look, request, viewer, codec, digest)
     if places:
+        request.app[TIERS].saw(places[0].block.file)
         return places[0]
     cid = ContentId(digest)
     if refused is not None and refused.kind == TOO_LARGE:
@@ -288,6 +289,8 @@ def _read_one(store: BlobStore, care: Care, block: Block, digest: bytes) -> byte
     try:
         with store.open_blob(block.file) as blob:
             return _read_checked(store, care, blob, block.offset, block.size, digest)
+    except BlobArchived:
+        raise  # 202: they are brought back
     except (BlobChanged, BlobNotFound, OSError) as error:
         log.warning("%s: %s", block.file, error)
         return None
@@ -327,6 +330,8 @@ async def _send_car(request: web.Request, place: _Place, name: str, car: _Car, d
     root = cid_bytes(nodes[0].codec, digest)
     head = _car_header(root)
     length = len(head) + sum(_section_bytes(node) for node in chosen)
+    if any(node.block is None for node in chosen):
+        await asyncio.to_thread(_must_be_active, store, place.block.file)
     if request.method == "HEAD":
         return web.Response(headers=headers | {"Content-Length": str(length)})
     response = web.StreamResponse(headers=headers)
@@ -347,6 +352,16 @@ async def _send_car(request: web.Request, place: _Place, name: str, car: _Car, d
             await response.write(section)
         await response.write_eof()
     return response
+
+
+def _must_be_active(store: BlobStore, file: ContentId) -> None:
+    """Raises ``BlobArchived`` before an answer begins that would break off; other troubles are met where they are."""
+    try:
+        store.open_blob(file).close()
+    except BlobArchived:
+        raise
+    except (CasError, OSError):
+        return
 
 
 def _tree_below(store: BlobStore, block: Block, digest: bytes) -> list[Node]:

@@ -13,6 +13,7 @@ from node.config import Settings
 from node.services.care import Care
 from node.services.remote_media import RemoteMedia
 from node.services.remote_needs import RemoteNeeds
+from node.services.tiers import TierWork
 from node.storage.db import Database
 from node.web.previews import Previews
 from runners.engine import Engine
@@ -30,6 +31,7 @@ JOBS: "web.AppKey[JobService]" = web.AppKey("jobs")
 CARE = web.AppKey("care", Care)
 REMOTE = web.AppKey("remote", RemoteMedia)
 NEEDS = web.AppKey("needs", RemoteNeeds)
+TIERS = web.AppKey("tiers", TierWork)
 PREVIEWS = web.AppKey("previews", Previews)
 ENVIRONMENT = web.AppKey("templates", jinja2.Environment)
 ENGINE = web.AppKey("engine", Engine)

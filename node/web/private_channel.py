@@ -27,6 +27,7 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
+from cas.errors import BlobArchived
 from node.web.limits import PEER
 from node.web.problem import Handler, Problem
 from node.web.session import COOKIE
@@ -161,7 +162,7 @@ async def forwarding_middleware(request: web.Request, handler: Handler) -> web.S
         return await request.app[FORWARDER].forward(request)
     try:
         return await handler(request)
-    except AskCore:
+    except (AskCore, BlobArchived):
         return await request.app[FORWARDER].forward(request)
 
 

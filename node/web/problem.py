@@ -5,6 +5,7 @@
     ConnectionResetError     the client went away
     Problem          raised by handlers: status, kind, title, detail
     DocumentError    400   the request cannot be understood
+    BlobArchived     202   bytes that this viewer may see are brought back from another tier; 503 when that failed
     DatabaseError    503   the disk refuses; nothing was stored
     anything else    500   logged with an id that the answer repeats (a defect of ours)
 """
@@ -16,6 +17,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiohttp import web
 
+from cas.errors import BlobArchived
 from linkeddata.errors import DocumentError
 from node.storage.db import DatabaseError
 from node.web.negotiate import wants_html
@@ -84,6 +86,10 @@ async def problem_middleware(request: web.Request, handler: Handler) -> web.Stre
         )
     except DocumentError as error:
         return problem_response(request, Problem(400, "bad-request", "The request cannot be understood", str(error)))
+    except BlobArchived as error:
+        from node.web.refusals import being_restored
+
+        return problem_response(request, await being_restored(request, error.id))
     except sqlite3.OperationalError as error:
         if "interrupted" in str(error):
             detail = "The question took too long; ask for less."

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from aiohttp import web
 
-from cas.errors import BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError
+from cas.errors import BlobArchived, BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError
 from cas.ids import ContentId
 from linkeddata.licences import normalise_licence
 from node.access import Door, Viewer, Visibility, decide
@@ -154,6 +154,8 @@ async def preview(request: web.Request) -> web.StreamResponse:
     longest_px = request.app[PREVIEWS].size_for(viewer)
     try:
         data = await request.app[PREVIEWS].get(ContentId.from_hex(image), longest_px)
+    except BlobArchived:
+        raise  # 202: brought back, and then there is a preview
     except BlobWithdrawn as error:
         raise await not_here(request, ContentId.from_hex(image), viewer) from error
     except (BlobNotFound, BlobChanged) as error:

@@ -15,7 +15,8 @@ from cas.errors import StoreFailed
 from cas.ids import ContentId
 from node.access import Viewer, Visibility
 from node.config import Settings
-from node.web.keys import BLOBS
+from node.services.tiers import FAILED_RETRY_S, RETRY_AFTER_S
+from node.web.keys import BLOBS, TIERS
 from node.web.problem import Problem, not_found
 
 
@@ -29,6 +30,28 @@ async def not_here(request: web.Request, cid: ContentId, viewer: Viewer) -> Prob
         return not_found()
     detail = f"The institution withdrew this image on {found.at[:10]}: {found.reason}"
     return Problem(410, "withdrawn", "This image was withdrawn", detail)
+
+
+async def being_restored(request: web.Request, cid: ContentId) -> Problem:
+    """The answer for bytes that this viewer may see and that lie in the archive: they are asked for, come again."""
+    try:
+        asked = await asyncio.to_thread(request.app[TIERS].ask, cid)
+    except StoreFailed:
+        return Problem(503, "not-readable", "Cannot be read now", "The disk refused.", headers={"Retry-After": "60"})
+    if asked is None:
+        detail = "Many images are being brought back from the archive already; this one was not asked for yet."
+        return Problem(503, "archive-busy", "Cannot be restored yet", detail, headers=_after(FAILED_RETRY_S))
+    if asked.state == "failed":
+        detail = (
+            "The archive does not give it back at the moment. The institution's staff can see why; it is tried again."
+        )
+        return Problem(503, "not-restored", "Could not be restored", detail, headers=_after(FAILED_RETRY_S))
+    detail = f"These {asked.size} bytes lie in the archive and were asked for on {asked.asked[:16]}. Ask again later."
+    return Problem(202, "being-restored", "Being restored", detail, headers=_after(RETRY_AFTER_S))
+
+
+def _after(seconds: int) -> dict[str, str]:
+    return {"Retry-After": str(seconds)}
 
 
 def withheld(seen: Visibility, settings: Settings, cid: ContentId) -> Problem:
