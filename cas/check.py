@@ -6,7 +6,8 @@ Invariants:
 - A volume that is not there is one finding, not one for each of its files.
 - Beside other processes: what somebody may be storing at this moment is not judged.
 
-It leaves out: records (``node.services.check``), other tiers (``cas.tier_care``), reading everything regularly (``cas.scrub``).
+It leaves out: records (``node.services.check``), other tiers (``cas.tier_care``), reading everything regularly
+(``cas.scrub``).
 """
 
 import contextlib
