@@ -16,11 +16,14 @@ import importlib.util
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import TYPE_CHECKING, Final
 
 from cas.errors import BlobNotFound, BlobRefused, TierFailed
 from cas.ids import ContentId
 from cas.tier import CHUNK_BYTES, checked, key_of
+
+if TYPE_CHECKING:
+    from obstore.store import S3Credential
 
 PART_BYTES: Final = 8 << 20
 """Larger files go up in parts of this size; S3 allows 10,000 of them, so ``_part_bytes`` grows with the file.
@@ -61,16 +64,26 @@ class S3Tier:
         from obstore.store import S3Store
 
         self._bucket = bucket
-        options: dict[str, Any] = {"aws_session_token": bucket.session_token} if bucket.session_token else {}
+        credentials: S3Credential = {
+            "access_key_id": bucket.access_key_id,
+            "secret_access_key": bucket.secret_access_key,
+            "token": bucket.session_token or None,
+            "expires_at": None,
+        }
+        # Every option that the library would else take from AWS_* variables of the environment, which are there for
+        # other programs: AWS_ENDPOINT_URL_S3 would send the images to another service.
         self._store: S3Store = S3Store(
             bucket.name,
             prefix=bucket.prefix.strip("/") or None,
             endpoint=bucket.endpoint,
+            aws_endpoint_url_s3=bucket.endpoint,
             region=bucket.region,
-            access_key_id=bucket.access_key_id,
-            secret_access_key=bucket.secret_access_key,
+            credential_provider=lambda: credentials,
+            skip_signature=False,
             checksum_algorithm="sha256",
             virtual_hosted_style_request=False,
+            s3_express=False,
+            unsigned_payload=False,
             client_options={
                 "allow_http": bucket.endpoint.startswith("http://"),
                 "connect_timeout": timedelta(seconds=timeout_s),
@@ -78,7 +91,6 @@ class S3Tier:
                 "timeout": timedelta(hours=12),
             },
             retry_config={"max_retries": retries, "retry_timeout": timedelta(seconds=timeout_s)},
-            **options,
         )
 
     @property
@@ -147,12 +159,9 @@ class S3Tier:
     def list(self) -> Iterator[tuple[str, int]]:
         """See ``Tier``."""
         with self._translated():
-            try:
-                for page in self._store.list(chunk_size=1000):
-                    for item in page:
-                        yield item["path"], int(item["size"])
-            except FileNotFoundError as error:
-                raise TierFailed(f"{self.where}: there is no such bucket") from error
+            for page in self._store.list(chunk_size=1000):
+                for item in page:
+                    yield item["path"], int(item["size"])
 
     def _must_be_there(self) -> None:
         """An answer "not found" may be about the object or about the bucket; listing tells."""
@@ -168,6 +177,8 @@ class S3Tier:
         except FileNotFoundError as error:
             raise TierFailed(f"{self.where}: there is no such bucket") from error
         except (BaseError, OSError) as error:
+            if "<Code>NoSuchBucket</Code>" in str(error):
+                raise TierFailed(f"{self.where}: there is no such bucket") from error
             raise TierFailed(f"{self.where}: {_first_line(error)}") from error
 
 
