@@ -149,10 +149,11 @@ class Garbage:
         if delete:
             absent = _Absent(self._index)
             for batch in _batches(self._due(), BATCH):
-                archived = self._drop_archived([row["sha"] for row in batch], problems)
-                gone = self._drop_rows([row["sha"] for row in batch]) + archived
-                dropped += self._drop_absent([row["sha"] for row in batch], absent)
-                self._remove_files([row["sha"] for row in batch], problems)
+                archived, held = self._drop_archived([row["sha"] for row in batch], problems)
+                due = [row["sha"] for row in batch if row["sha"] not in held]
+                gone = self._drop_rows(due) + archived
+                dropped += self._drop_absent(due, absent)
+                self._remove_files(due, problems)
                 removed, removed_bytes = removed + len(gone), removed_bytes + sum(gone)
                 self._progress(removed)
             problems += absent.problems()
@@ -212,32 +213,36 @@ class Garbage:
                 _drop_blob(conn, sha)
         return gone
 
-    def _drop_archived(self, batch: Sequence[bytes], problems: list[str]) -> list[int]:
-        """Copies in other tiers; sizes of blobs of which nothing is left by that."""
+    def _drop_archived(self, batch: Sequence[bytes], problems: list[str]) -> tuple[list[int], set[bytes]]:
+        """Copies in other tiers: sizes of blobs of which nothing is left by that, and those that have to wait."""
         gone: list[int] = []
+        held: set[bytes] = set()
         for sha in batch:
             rows = self._index.select("SELECT tier, size FROM tier_location WHERE sha = ?", sha)
-            if not rows:
-                continue
             try:
-                if self._tiering is None:
+                if rows and self._tiering is None:
                     raise TierFailed("its tier is not in use here")
-                with self._tiering.lock():
-                    for row in rows:
-                        with self._index.transaction() as conn:
-                            is_due = self._is_due(conn, sha)
-                        if is_due:
-                            self._tiering.remove(ContentId(sha), row["tier"])
+                is_gone = [self._drop_copy(ContentId(sha), row["tier"]) for row in rows]
             except TierFailed as error:
                 problems.append(f"{ContentId(sha).hex} stays in its tier: {error}; the next run tries again")
+                held.add(sha)
                 continue
+            if any(is_gone) and self._index.size_of(ContentId(sha)) is None:
+                gone.append(rows[0]["size"])
+        return gone, held
+
+    def _drop_copy(self, cid: ContentId, name: str) -> bool:
+        """One copy: what is decided is durable before it is removed, and is done again by the next run if need be."""
+        assert self._tiering is not None
+        with self._tiering.lock():
+            self._tiering.must_answer(cid, name)
             with self._index.transaction() as conn:
-                if self._is_due(conn, sha):
-                    _drop_blob(conn, sha)
-                    if conn.execute("SELECT 1 FROM blob WHERE sha = ?", (sha,)).fetchone() is None:
-                        conn.execute("DELETE FROM unnamed WHERE sha = ?", (sha,))
-                        gone.append(rows[0]["size"])
-        return gone
+                if not self._is_due(conn, cid.digest):
+                    return False
+                conn.execute("UPDATE tier_location SET stored = '' WHERE sha = ? AND tier = ?", (cid.digest, name))
+                _drop_blob(conn, cid.digest)
+            self._tiering.remove(cid, name)
+        return True
 
     def _remove_files(self, batch: Sequence[bytes], problems: list[str]) -> None:
         """Second step: files that no row names. Nobody can commit a row for them while this transaction is open."""
@@ -339,7 +344,8 @@ def _is_empty(folder: Path) -> bool:
 def _drop_blob(conn: sqlite3.Connection, sha: bytes) -> None:
     """The blob and all that was derived from it, once it lies nowhere."""
     if conn.execute(
-        "SELECT 1 FROM location WHERE sha = ?1 UNION ALL SELECT 1 FROM tier_location WHERE sha = ?1", (sha,)
+        "SELECT 1 FROM location WHERE sha = ?1 UNION ALL SELECT 1 FROM tier_location WHERE sha = ?1 AND stored <> ''",
+        (sha,),
     ).fetchone():
         return
     for table in ("blob", "leaf_table", "block", "used", "restore"):

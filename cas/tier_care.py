@@ -26,6 +26,7 @@ from cas.tier import Tier, checked, id_of, key_of, tier_volume
 from cas.tiering import Tiering, is_withdrawn
 
 PAGE: Final = 500
+GC_UNFINISHED: Final = "nobody names these bytes, and their removal was interrupted: vasculum gc --delete finishes it"
 
 
 def scrub_tier(
@@ -178,7 +179,9 @@ class TierCheck:
         if tier.stat(cid) is not None:
             return  # it came while the list was read
         place = f"{tier_volume(name)}:{key}"
-        if not stored:
+        if not self._is_active(cid) and self._is_unnamed(cid):
+            yield Finding(code="gc-unfinished", place=place, text=GC_UNFINISHED)
+        elif not stored:
             yield Finding(
                 code="move-unfinished", place=place, is_fixed=self._fix and self._forget(cid, name),
                 text="a move that was interrupted before its copy was complete: --fix forgets it",
@@ -200,7 +203,12 @@ class TierCheck:
         place = f"{tier_volume(name)}:{key}"
         if cid is None or self._is_moving(cid, name, stored):
             return
-        if not stored:
+        if not stored and not self._is_active(cid):
+            if self._is_unnamed(cid):
+                yield Finding(code="gc-unfinished", place=place, text=GC_UNFINISHED)
+            else:
+                yield from self._without_row(name, tier, key, size)
+        elif not stored:
             yield Finding(
                 code="move-unfinished", place=place, is_fixed=self._fix and self._take_back(cid, name),
                 text="a move that was interrupted: the bytes are active, --fix removes what lies in the tier",
@@ -218,7 +226,9 @@ class TierCheck:
             text = "does not belong here: nothing of ours has such a name"
             yield Finding(code="tier-stray", place=place, text=text)
             return
-        if self._store.index.select("SELECT 1 FROM tier_location WHERE sha = ? AND tier = ?", cid.digest, name):
+        if self._store.index.select(
+            "SELECT 1 FROM tier_location WHERE sha = ? AND tier = ? AND stored <> ''", cid.digest, name
+        ):
             return  # it came meanwhile
         if self._store.is_withdrawn(cid):
             yield Finding(
@@ -242,6 +252,9 @@ class TierCheck:
                 "SELECT 1 FROM tier_location WHERE sha = ? AND tier = ? AND stored = ''", cid.digest, name
             )
         return not rows
+
+    def _is_unnamed(self, cid: ContentId) -> bool:
+        return bool(self._store.index.select("SELECT 1 FROM unnamed WHERE sha = ?", cid.digest))
 
     def _is_active(self, cid: ContentId) -> bool:
         return bool(self._store.index.locations(cid))
@@ -270,7 +283,7 @@ class TierCheck:
                 return False
             conn.execute("INSERT OR IGNORE INTO blob VALUES (?, ?, ?)", (cid.digest, size, now))
             conn.execute(
-                "INSERT OR IGNORE INTO tier_location VALUES (?, ?, ?, ?, ?, ?)",
+                "INSERT OR REPLACE INTO tier_location VALUES (?, ?, ?, ?, ?, ?)",
                 (cid.digest, name, key_of(cid), size, now, now),
             )
         return True

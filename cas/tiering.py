@@ -367,6 +367,10 @@ class Tiering:
             if not self._confirm(cid, name):
                 tier.delete(cid)
 
+    def must_answer(self, cid: ContentId, name: str) -> None:
+        """Raises ``TierFailed`` when the tier cannot be used now."""
+        self._tier(name).stat(cid)
+
     def remove(self, cid: ContentId, name: str) -> bool:
         """Removes what lies in a tier and then its row; says whether anything lay there. The caller holds ``lock``.
 
