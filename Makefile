@@ -5,7 +5,7 @@
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
-EXTRAS ?= cpu,ipfs,dev
+EXTRAS ?= cpu,ipfs,s3,dev
 STAMP := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 comma := ,
 export ORT_DISABLE_TELEMETRY := 1

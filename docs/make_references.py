@@ -40,6 +40,7 @@ SECTIONS: Final = (
     ("policy", "[policy]", "PolicySection"),
     ("policy.rules", "[[policy.rules]]", "PolicyRule"),
     ("volumes.scans", "[volumes.NAME]", "VolumeSettings"),
+    ("tiers.archive", "[tiers.NAME]", "TierSettings"),
     ("sources.herbarium", "[sources.NAME]", "SourceSettings"),
     ("sources.herbarium.files", "[[sources.NAME.files]]", "FileRule"),
     ("sources.herbarium.rules", "[[sources.NAME.rules]]", "AccessRule"),
@@ -71,6 +72,20 @@ PLAIN: Final = {
     "`size+mtime` is for network drives.",
     "volumes.scans.max_read_mib_s": "Most that scrub, jobs and leaf tables read from it in a second. "
     "Visitors are counted and never wait.",
+    "tiers.archive.path": "A folder, an empty one at first use; relative to the folder of this file. "
+    "Either this or `bucket`.",
+    "tiers.archive.bucket": "A bucket of an S3-compatible service. Its keys stand in `keys/tier-NAME.toml` "
+    "(`access_key_id`, `secret_access_key`, readable by its owner only) or in `AWS_ACCESS_KEY_ID` and "
+    "`AWS_SECRET_ACCESS_KEY` of the environment, never in this file.",
+    "tiers.archive.endpoint": 'Address of the service, such as "https://s3.example.org"; http only on this machine.',
+    "tiers.archive.older_than_days": "Images move by themselves that were stored here for at least so long; a restore "
+    "begins it anew. Every rule that is not 0 must hold; all 0: only `vasculum tier move`.",
+    "tiers.archive.unused_days": "And that were neither stored nor asked for since.",
+    "tiers.archive.larger_than_mib": "And that are larger than this.",
+    "tiers.archive.scrub_days": "Copies are read again and hashed once in so many days. A bucket is downloaded for "
+    "that, which a service may charge for. 0: never.",
+    "tiers.archive.max_mib_s": "Most that moves and scrub read in a second. Restores have no limit, because somebody "
+    "waits. 0: no limit.",
     "sources.herbarium.access": "The class of all images of the source; empty: by licence.",
     "sources.herbarium.key": "Columns that identify a row; empty: `occurrenceID`, "
     "else `institutionCode` + `collectionCode` + `catalogNumber`.",

@@ -53,6 +53,7 @@ CONFIGURATION = (
     ("[policy]", config.PolicySection),
     ("[[policy.rules]]", config.PolicyRule),
     ("[volumes.NAME]", config.VolumeSettings),
+    ("[tiers.NAME]", config.TierSettings),
     ("[sources.NAME]", config.SourceSettings),
     ("[[sources.NAME.files]]", config.FileRule),
     ("[[sources.NAME.rules]]", config.AccessRule),
@@ -218,6 +219,8 @@ def test_the_page_about_the_store_runs(
     toml.write_text(toml.read_text("utf-8").replace("[federation]", "[federation]\ninsecure_loopback = true"), "utf-8")
     with toml.open("a", encoding="utf-8") as stream:
         stream.write('\n[volumes.masters]\nroot = "../masters"\n' + ON_NEED)
+        stream.write('\n[tiers.archive]\npath = "../archive"\nunused_days = 365\n')
+    (tmp_path / "archive").mkdir()
     assert run(["ingest", "hortus", "export", "--source", "herbarium"]) == 0
     row = {**rows_of(1)[0], "image": far.hold("/1.jpg", jpeg(1))}
     assert run(["ingest", "hortus", str(write_archive(tmp_path / "far", [row])), "--source", "web"]) == 0
@@ -233,7 +236,9 @@ def test_the_page_about_the_store_runs(
         printed = capsys.readouterr()
         # What is damaged stays so in the institution's file: scrub and fsck say it to whoever asks for the exit code.
         assert code == (1 if words[0] in ("scrub", "fsck") else 0), f"{line}: {printed.out}{printed.err}"
-        said.setdefault(" ".join(words[:2] if words[0] in ("volume", "pin") else words[:1]), printed.out + printed.err)
+        said.setdefault(
+            " ".join(words[:2] if words[0] in ("volume", "pin", "tier") else words[:1]), printed.out + printed.err
+        )
     assert "2 images" in said["ingest"]
     assert "2 unchanged" in said["volume scan"]
     assert "2 files found" in said["volume moved"]
@@ -247,6 +252,9 @@ def test_the_page_about_the_store_runs(
     assert "own copies" in said["du"]
     assert "1 fetched" in said["fetch"]
     assert "remote" in said["du"]
+    assert "1 images" in said["tier move"]
+    assert "restored from archive" in said["tier restore"]
+    assert "1 images" in said["tier list"]
     capsys.readouterr()
     assert run(["quarantine", "hortus"]) == 0
     assert "herbarium:" in capsys.readouterr().out, "the institution's file itself is still damaged"

@@ -21,6 +21,7 @@ from typing import Final
 from cas.errors import BlobArchived, BlobWithdrawn, CasError, StoreFailed
 from cas.ids import ContentId
 from cas.store import AdoptFailure, BlobStore
+from cas.tier import TIER_VOLUME
 from linkeddata.archive_files import DAMAGE
 from linkeddata.dwca_meta import DwcaError
 from linkeddata.file_match import FileMatch
@@ -139,8 +140,6 @@ class ByteIntake:
             with self._blobs.open_blob(stored.content_id) as blob, open(blob.fd, "rb", closefd=False) as stream:
                 header = read_header(stream, blob.size, self._limits)
         except BlobArchived as error:
-            if stored.width is not None:
-                return stored  # as it was read before it was archived
             return replace(stored, problem=str(error), code="image-archived")
         except (ImageRefused, CasError) as error:
             return replace(stored, problem=str(error), code="image-unreadable")
@@ -171,7 +170,7 @@ class ByteIntake:
         try:
             for item in known:  # the same zip again: reading is enough, nothing is written
                 if item is not None and item.content_id is not None and self._has(name, item.content_id):
-                    return replace(item, size_bytes=self._intake.size_of(name), hashed_bytes=0)
+                    return self._as_known(item, self._intake.size_of(name))
             with self._intake.open_file(name) as stream:
                 chunks = iter(lambda: stream.read(_CHUNK_BYTES), b"")
                 put = self._blobs.put_stream(chunks, now=now, max_bytes=self._limits.max_file_bytes)
@@ -182,6 +181,13 @@ class ByteIntake:
         except (CasError, DwcaError, OSError, *DAMAGE) as error:
             return _unusable(str(error))
         return MediumBytes(content_id=put.id, size_bytes=put.size, hashed_bytes=put.size)
+
+    def _as_known(self, item: MediumBytes, size: int | None) -> MediumBytes:
+        """The same bytes again: their header is read again, unless they are archived; then it is as it was read."""
+        stat = None if item.content_id is None else self._blobs.stat(item.content_id)
+        if stat is not None and stat.volume.startswith(TIER_VOLUME):
+            return replace(item, size_bytes=size, hashed_bytes=0)
+        return MediumBytes(content_id=item.content_id, size_bytes=size)
 
     def _has(self, name: str, cid: ContentId) -> bool:
         stat = self._blobs.stat(cid)
@@ -197,7 +203,7 @@ class ByteIntake:
         if known is not None and known.content_id is not None and not known.problem and self._blobs.stat(
             known.content_id
         ):  # fmt: skip
-            return replace(known, hashed_bytes=0)
+            return self._as_known(known, known.size_bytes)
         if self._blobs.withdrawals.is_barred(url):
             return _barred()
         if self._fetch is None and self._on_need is not None:

@@ -6,14 +6,14 @@ from collections.abc import Iterator
 
 import pytest
 from contracts.tier_contract import FaultyTier, Place, TierContract, data_of, stored, whole
-from contracts.tier_places import BucketHooks, bucket_tier, make_bucket, s3_server
+from contracts.tier_places import NEEDS_S3_SERVER, S3_SERVER, BucketHooks, bucket_tier, make_bucket, s3_server
 
 from cas.errors import TierFailed
 from cas.ids import ContentId
 from cas.tier import key_of
 from cas.tier_s3 import Bucket, S3Tier
 
-pytestmark = pytest.mark.peer
+pytestmark = [pytest.mark.peer, pytest.mark.skipif(not S3_SERVER.exists(), reason=NEEDS_S3_SERVER)]
 NAMES = itertools.count()
 
 

@@ -2,7 +2,6 @@
 
 import http.client
 import re
-import shutil
 import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,8 @@ from contracts.tier_contract import flipped
 
 S3_SERVER = ROOT / "tests" / "peers" / "s3" / ".venv" / "bin" / "python"
 """``moto`` in an environment of its own: it brings 47 packages, some of them older than ours allow."""
+
+NEEDS_S3_SERVER = "the S3 server is not installed: see tests/peers/s3/requirements.txt"
 
 
 class FileHooks:
@@ -187,8 +188,3 @@ def bucket_tier(port: int, name: str, *, prefix: str = "", retries: int = 1) -> 
         ),
         timeout_s=20, retries=retries,
     )  # fmt: skip
-
-
-def empty(folder: Path) -> None:
-    """Takes a folder away."""
-    shutil.rmtree(folder, ignore_errors=True)
