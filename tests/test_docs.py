@@ -252,7 +252,7 @@ def test_the_page_about_the_store_runs(
     assert "own copies" in said["du"]
     assert "1 fetched" in said["fetch"]
     assert "remote" in said["du"]
-    assert "1 images" in said["tier move"]
+    assert "would move to archive" in said["tier move"]
     assert "restored from archive" in said["tier restore"]
     assert "1 images" in said["tier list"]
     capsys.readouterr()
