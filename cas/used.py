@@ -50,9 +50,10 @@ class UsedDays:
         if not fresh:
             return 0
         with self._index.transaction() as conn:
-            # Only of blobs that are here: a row about withdrawn bytes would remember what must be forgotten.
+            # Only of own copies, which alone can move; and never a row that remembers withdrawn bytes.
             conn.executemany(
-                """INSERT INTO used SELECT ?1, ?2 WHERE EXISTS (SELECT 1 FROM blob WHERE sha = ?1)
+                """INSERT INTO used SELECT ?1, ?2
+                   WHERE EXISTS (SELECT 1 FROM location WHERE sha = ?1 AND volume = '')
                    ON CONFLICT (sha) DO UPDATE SET day = excluded.day WHERE day < excluded.day""",
                 [(digest, day) for digest in fresh],
             )

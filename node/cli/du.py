@@ -1,18 +1,23 @@
 """``vasculum du``: what a node holds, where, and what a setting would cost."""
 
 import json
+import os
 import shutil
+from dataclasses import replace
+from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 
 import click
 
 from cas.remote import RemoteBytes
+from cas.tier import tier_volume
 from cas.usage import PlaceUsage, usage
 from node.cli.store_work import opened, size_text
 from node.folder import NodeFolder
 from node.services.forecast import Forecast, Holdings, forecast
 from node.services.holdings import bytes_of, count_holdings, hash_bytes_s
+from node.services.tiers import open_tiering
 
 
 @click.command(epilog="Example: vasculum du hortus/ --forecast")
@@ -40,8 +45,15 @@ def du(node_dir: Path, ahead: bool, scrub_days: int | None, as_json: bool) -> No
             _say_usage(node, as_json=as_json)
 
 
+def _places(node: NodeFolder) -> list[PlaceUsage]:
+    """Owned bytes, volumes and tiers, each with where it is."""
+    tiering = open_tiering(node.settings, node.blobs, clock=lambda: datetime.now(UTC), environ=os.environ)
+    where = {tier_volume(name): tier.where for name, tier in tiering.tiers.items()}
+    return [replace(item, root=where.get(item.name, item.root)) for item in usage(node.blobs)]
+
+
 def _say_usage(node: NodeFolder, *, as_json: bool) -> None:
-    places, settings = usage(node.blobs), node.settings
+    places, settings = _places(node), node.settings
     folders = {
         "databases": [settings.database_path, settings.blobs_path / "index.sqlite"],
         "derived": [settings.derived_path],

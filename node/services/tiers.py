@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from cas.errors import BlobArchived, BlobNotFound, TierFailed
+from cas.errors import BlobArchived, BlobNotFound, StoreFailed, TierFailed
 from cas.ids import ContentId
 from cas.pace import Pace
 from cas.scrub import ScrubResult
@@ -33,7 +33,9 @@ RETRY_AFTER_S: Final = 60
 """What a client that waits for a restore is told."""
 FAILED_RETRY_S: Final = 3600
 REST_AFTER_FAILURE_S: Final = 300.0
-"""A tier that could not be used is left alone for so long by the work in the background."""
+"""A tier that could not be used, and a full disk, are left alone for so long by the work in the background."""
+_RESTORES: Final = ""
+"""Stands for the store itself among the names of tiers."""
 
 
 class TierWorkStopped(Exception):
@@ -178,13 +180,15 @@ class TierWork:
         raise BlobArchived(cid)
 
     def run_restores(self) -> TierSlice:
-        """Brings back what was asked for; blocking.
+        """Brings back what was asked for; blocking. When the disk refuses, it stays asked for, after a rest.
 
         Raises:
-            StoreFailed: the disk refused; what was asked for stays asked for.
+            StoreFailed: the index cannot be read.
         """
         problems: list[str] = []
         moved = 0
+        if self._monotonic() < self._resting.get(_RESTORES, 0.0):
+            return TierSlice(moved=0, bad=(), problems=())
         try:
             for cid in self.tiering.due():
                 try:
@@ -194,6 +198,10 @@ class TierWork:
                     problems.append(f"{cid.hex} could not be brought back: {error}")
                 except BlobNotFound:
                     continue  # it was collected or withdrawn since somebody asked
+                except StoreFailed as error:
+                    self._resting[_RESTORES] = self._monotonic() + REST_AFTER_FAILURE_S
+                    problems.append(f"{cid.hex} could not be brought back, it is tried again: {error}")
+                    break
         except TierWorkStopped:
             pass
         return TierSlice(moved=moved, bad=(), problems=tuple(problems))

@@ -1,7 +1,9 @@
 """Moving between tiers: rules, order, restore, and what gc, fsck, scrub, repair and withdrawal make of it."""
 
 import random
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -355,6 +357,61 @@ def test_fsck_compares_the_tier_in_both_directions(world: World) -> None:
         "tier-bytes-missing": 1, "tier-size": 1, "damaged": 1, "tier-stray": 2, "tier-unknown": 1,
     }  # fmt: skip
     assert world.tiering.restore(stranger) == "archive"
+
+
+def test_storing_moving_restoring_and_collecting_at_once_lose_nothing(world: World) -> None:
+    """Threads at the same six blobs; whoever is told "stored" finds the bytes, here or in the tier."""
+    world.now = NOW + 60 * DAY
+    problems: list[str] = []
+    collected: list[int] = []
+    end = threading.Event()
+
+    def again(work: Callable[[ContentId, bytes], object]) -> None:
+        rng = random.Random(work.__name__)
+        while not end.is_set():
+            number = rng.randrange(len(IDS))
+            try:
+                work(IDS[number], DATA[number])
+            except BlobNotFound:
+                continue  # nothing of it was in a tier at that moment
+            except Exception as error:
+                problems.append(f"{work.__name__}: {error!r}")
+                return
+
+    def put(cid: ContentId, data: bytes) -> None:
+        world.store.put_bytes(data, now=world.now)
+        if cid != IDS[5] and world.store.index.size_of(cid) is None:
+            problems.append(f"stored, and not there: {cid.hex}")
+
+    def move(cid: ContentId, _data: bytes) -> None:
+        world.tiering.move(cid, "archive")
+
+    def restore(cid: ContentId, _data: bytes) -> None:
+        world.tiering.restore(cid)
+
+    def collect(_cid: ContentId, _data: bytes) -> None:
+        garbage = Garbage(world.store, now=world.now, grace=0 * DAY, tiering=world.tiering)
+        garbage.mark(cid.digest for cid in IDS[:5])  # the last one is rubbish whenever it is looked at
+        collected.append(garbage.sweep(delete=True, even_most=True).removed)
+
+    threads = [threading.Thread(target=again, args=(work,)) for work in (put, move, restore, collect)]
+    for thread in threads:
+        thread.start()
+    for _ in range(150):
+        for cid, data in zip(IDS, DATA, strict=True):
+            with suppress(BlobNotFound), world.store.open_blob(cid) as blob:
+                assert blob.pread(0, len(data)) == data
+    end.set()
+    for thread in threads:
+        thread.join()
+    assert problems == []
+    assert sum(collected) > 0
+    for cid, data in zip(IDS[:5], DATA, strict=False):
+        if world.store.index.in_tiers(cid):
+            assert b"".join(world.tier.read(cid)) == data
+        else:
+            assert world.store.verify(cid)
+    assert world.findings() == []
 
 
 def test_withdrawn_bytes_go_to_no_tier_and_leave_no_copy_that_nobody_knows_of(world: World) -> None:

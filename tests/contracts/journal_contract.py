@@ -75,6 +75,20 @@ class JournalContract:
         assert "3 times" in found.reason
         assert await self.lease(journal, now=now) == []
 
+    async def test_a_unit_that_waits_for_its_image_counts_no_failure_however_often(self, journal: Journal) -> None:
+        await journal.enqueue([(0, unit(1))], now=NOW)
+        now = NOW
+        for _ in range(3 * MAX_FAILURES):
+            [item] = await self.lease(journal, now=now)
+            assert await journal.fail(item.unit.key, item.attempt, "waiting", "on its way", now=now)
+            assert await self.lease(journal, now=now) == [], "not asked for again at once"
+            now += timedelta(minutes=1)
+        found = await self.status(journal, unit(1).key)
+        assert (found.state, found.failures, found.reason) == ("queued", 0, "on its way")
+        [item] = await self.lease(journal, now=now)
+        assert await journal.complete(item.unit.key, item.attempt, b"{}", 0.1, now=now)
+        assert (await self.status(journal, unit(1).key)).state == "done"
+
     async def test_a_transient_failure_is_no_result_but_a_refusal_is(self, journal: Journal) -> None:
         await journal.enqueue([(0, unit(1)), (1, unit(2)), (2, unit(3))], now=NOW)
         first, second, third = await self.lease(journal)

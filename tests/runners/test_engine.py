@@ -14,8 +14,11 @@ from conftest import NOW, jpeg
 from PIL import Image
 from pipelines_for_tests import entry
 
+from cas.errors import TierFailed
 from cas.ids import ContentId
-from cas.store import BlobStore
+from cas.store import BlobStore, PutResult
+from cas.tier_folder import FolderTier
+from cas.tiering import Tiering
 from linkeddata.outputs import NetworkProbe, parse_output
 from linkeddata.pipeline import WorkUnit
 from runners.catalogue import Catalogue
@@ -353,6 +356,48 @@ async def test_an_image_overwritten_while_it_is_read_gives_no_result(
         status = made.journal.status(unit.key)
         assert status is not None
         assert (status.state, status.failure_kind) == ("failed", "transient")
+
+
+async def test_a_unit_waits_for_an_archived_image_and_a_failed_restore_is_no_final_result(
+    store: BlobStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image is in a tier: the unit is asked for again and again, more often than a failure would be, until it is back."""
+    monkeypatch.setattr("runners.journal.WAIT_FOR_IMAGE", timedelta(milliseconds=5))
+    (tmp_path / "tier").mkdir()
+    tier = FolderTier(tmp_path / "tier")
+    tier.mark()
+    tiering = Tiering(store, {"archive": tier}, clock=lambda: NOW)
+    real, asked = store.open_blob, list[str]()
+
+    def open_blob(cid: ContentId) -> object:
+        asked.append(cid.hex)
+        if len(asked) == 5:
+            tiering.restore(cid)
+        return real(cid)
+
+    async with bench(store, "Plain") as made:
+        image = store.put_bytes(jpeg(1), now=NOW).id
+        lost = store.put_bytes(jpeg(2), now=NOW).id
+        tiering.move(image, "archive")
+        monkeypatch.setattr(store, "open_blob", open_blob)
+        monkeypatch.setattr(store, "put_bytes", lambda data, now: PutResult(id=ContentId.of(data), size=1, is_new=True))
+        [unit] = await made.work([jpeg(1)])
+        await made.wait(1)
+        status = made.journal.status(unit.key)
+        assert status is not None
+        assert (status.state, status.failures, len(asked)) == ("done", 0, 5)
+
+        def fails(_cid: ContentId) -> object:
+            raise TierFailed("s3://secret-bucket: no such bucket")
+
+        monkeypatch.setattr(store, "open_blob", fails)
+        [unit] = await made.work([jpeg(2)])
+        await made.wait(1)
+        status = made.journal.status(unit.key)
+        assert status is not None
+        assert (status.state, status.failure_kind) == ("failed", "transient"), "asked again by the next job"
+        assert "secret" not in status.reason
+        assert lost.hex == unit.image
 
 
 async def test_a_pipeline_that_cannot_run_is_a_problem_not_a_crash(store: BlobStore) -> None:
