@@ -101,12 +101,13 @@ def build_leaf_table(store: BlobStore, cid: ContentId, *, now: datetime, took: T
 
 
 def without_leaf_table(store: BlobStore) -> Iterator[tuple[ContentId, int]]:
-    """Files that are larger than one leaf and have no table: (id, bytes)."""
+    """Files here that are larger than one leaf and have no table: (id, bytes). What is archived is left in peace."""
     after = b""
     while True:
         rows = store.index.select(
             """SELECT sha, size FROM blob WHERE sha > ? AND size > ?
-                 AND NOT EXISTS (SELECT 1 FROM leaf_table WHERE leaf_table.sha = blob.sha) ORDER BY sha LIMIT ?""",
+                 AND NOT EXISTS (SELECT 1 FROM leaf_table WHERE leaf_table.sha = blob.sha)
+                 AND EXISTS (SELECT 1 FROM location WHERE location.sha = blob.sha) ORDER BY sha LIMIT ?""",
             after, LEAF_BYTES, _PAGE,
         )  # fmt: skip
         if not rows:

@@ -8,6 +8,7 @@ from typing import Any
 
 from conftest import NOW
 
+import cas.garbage
 from cas.garbage import Garbage
 from cas.ids import ContentId
 from cas.store import BlobStore
@@ -55,6 +56,7 @@ def fill(folder: Path, mode: str) -> None:
 
 def work(folder: Path, mode: str, sync: Callable[[int], None], *, sabotaged: bool) -> None:
     """Moves everything and brings a third of it back, or collects; says what is done."""
+    cas.garbage.BATCH = 3  # type: ignore[misc]
     if sabotaged:
         sabotage()
     store, tiering = open_world(folder, sync)
