@@ -12,13 +12,15 @@ from pathlib import Path
 import kill_harness
 import pytest
 import tier_world as world
+from small_disk import small_disk
 
 from cas.check import Check
-from cas.errors import BlobArchived, CasError
+from cas.errors import BlobArchived, CasError, StoreFailed, TierFailed
 from cas.ids import ContentId
 from cas.store import BlobStore
 from cas.tier import checked
 from cas.tier_care import TierCheck
+from cas.tier_folder import FolderTier
 from cas.tiering import Tiering
 
 CHILD = """
@@ -138,3 +140,32 @@ def test_many_kills_lose_nothing(tmp_path: Path, mode: str, figures: Callable[..
     tally = kills(tmp_path, mode, count=75, seed=9)
     figures(f"SIGKILL during {NAMES[mode]}", **dataclasses.asdict(tally))
     assert tally.after_an_acknowledgement >= 25
+
+
+@pytest.mark.fault
+def test_a_full_disk_of_the_tier_moves_nothing_and_a_full_disk_here_restores_nothing(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "there", size_mb=8) as there, small_disk(tmp_path / "here", size_mb=20) as here:
+        data = random.Random(1).randbytes(2_000_000)
+        store = BlobStore.open(here.path / "store")
+        (there.path / "archive").mkdir()
+        tier = FolderTier(there.path / "archive")
+        tier.mark()
+        tiering = Tiering(store, {"archive": tier}, clock=lambda: world.LATER)
+        cid = store.put_bytes(data, now=world.LATER).id
+        there.fill()
+        with pytest.raises(TierFailed, match="space"):
+            tiering.move(cid, "archive")
+        assert store.verify(cid)
+        assert list((there.path / "archive" / "staging").iterdir()) == []
+        there.give_room()
+        assert tiering.move(cid, "archive") == "moved"
+        tiering.ask(cid)
+        here.fill()
+        with pytest.raises(StoreFailed):
+            tiering.restore(cid)
+        assert [item.state for item in tiering.restores()] == ["asked"], "asked for all the same"
+        here.give_room()
+        assert tiering.restore(cid) == "archive"
+        assert store.verify(cid)
+        assert fsck(store, tiering, fix=False) == []
+        store.close()
