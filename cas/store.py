@@ -49,6 +49,7 @@ from cas.ids import ContentId
 from cas.index import OWNED, BlobIndex, Identity, Location, VolumeRow
 from cas.pace import Took
 from cas.reader import BlobPlace, BlobReader
+from cas.results import AdoptFailure, AdoptResult, BlobStat, PutResult
 from cas.tier import tier_volume
 from cas.withdrawn import Unfinished, Withdrawals
 
@@ -60,47 +61,6 @@ GROUP_BYTES: Final = 256 << 20
 """Bytes after which a group is committed all the same: bounds what an interrupted adoption hashes again (0.2 s)."""
 
 WITHDRAWN: Final = "these bytes were withdrawn and are not taken in or given out again"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PutResult:
-    """Bytes that are stored now."""
-
-    id: ContentId
-    size: int
-    is_new: bool
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdoptResult:
-    """A file that is indexed now."""
-
-    relpath: str
-    id: ContentId
-    size: int
-    outcome: Literal["new", "unchanged", "changed", "moved"]
-    previous: ContentId | None = None
-    """What lay at this path before, when it has changed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AdoptFailure:
-    """A file that could not be indexed, and why."""
-
-    relpath: str
-    reason: str
-    is_withdrawn: bool = False
-    """Whether these very bytes were withdrawn."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BlobStat:
-    """What is known without opening."""
-
-    size: int
-    kind: Literal["owned", "adopted"]
-    volume: str
-    relpath: str
 
 
 class BlobStore:
@@ -623,3 +583,6 @@ def _seen(volume: str, path: str, cid: ContentId, found: os.stat_result, size: i
         volume=volume, path=path, sha=cid.digest, size=size, mtime_ns=found.st_mtime_ns, ino=found.st_ino,
         dev=found.st_dev,
     )  # fmt: skip
+
+
+__all__ = ["MAX_BLOB_BYTES", "WITHDRAWN", "AdoptFailure", "AdoptResult", "BlobStat", "BlobStore", "PutResult"]

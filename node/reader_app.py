@@ -4,7 +4,7 @@ Invariants:
 - Databases are opened so that SQLite refuses to write; the signing key is not read.
 - What it answers itself is a list of routes (``_OWN``); a route that is new is the core's until it is written there.
 - Bytes that were fetched, or may have to be, are the core's: their use is written down (``AskCore``).
-- Archived bytes are the core's, which has them brought back; so is the first use of bytes in a day when there are tiers.
+- Archived bytes are the core's, which has them brought back; with tiers, so is the first use of bytes in a day.
 - Staff and researchers are the core's: this process knows nobody, so it shows what anybody may see.
 
 It leaves out: passing the rest on (``node.web.private_channel``), starting and ending (``node.reader_main``).

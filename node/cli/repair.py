@@ -13,6 +13,7 @@ from cas.errors import CasError, ContentIdError, TierFailed
 from cas.ids import ContentId, parse_content_id
 from cas.repair import Repaired, damaged_places, good_copy, read_chunks, recheck
 from cas.repair import repair as store_good_bytes
+from cas.tier import TIER_VOLUME
 from cas.tiering import Tiering
 from federation.errors import FederationError
 from federation.safe_fetch import FetchLimits, SafeFetcher
@@ -82,7 +83,9 @@ def repair(
         rewritten = _rewrite_in_tiers(node, cid)
         for made in derived_files(node.settings, cid):
             made.unlink(missing_ok=True)  # it may have been made from the damaged bytes; it is made again when needed
-        left = [f"{volume}:{path}" for volume, path in damaged_places(node.blobs, cid)]
+        left = [
+            f"{volume}:{path}" for volume, path in damaged_places(node.blobs, cid) if not volume.startswith(TIER_VOLUME)
+        ]
     if as_json:
         found = {"id": str(cid), "source": done.source, "written": done.written, "healed": healed, "stillDamaged": left,
                  "tiers": rewritten}  # fmt: skip
