@@ -9,10 +9,12 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import aiohttp
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
 from contracts.tier_places import FileHooks
+from test_processes import pair_of
 
 from cas.errors import BlobArchived, TierFailed
 from cas.ids import ContentId
@@ -406,3 +408,29 @@ def test_a_folder_that_is_used_and_lost_its_mark_is_not_begun_anew(node: NodeFol
     assert list((tmp_path / "archive").iterdir()) == []
     with open_folder(node.settings.folder) as again:
         assert len(list(open_work(again, lambda: datetime.now(UTC)).tiering.copies())) == 3
+
+
+async def test_an_extra_process_passes_archived_bytes_and_the_first_use_of_a_day_to_the_core(
+    node: NodeFolder, ids: dict[str, ContentId]
+) -> None:
+    """It writes nothing itself: the core asks for the restore, and notes that the bytes are in use."""
+    archived = ids["open"]
+    async with pair_of(node) as pair, aiohttp.ClientSession() as session:
+        address = f"{pair.reader}/cas/sha256/{archived.hex}"
+        tiers = pair.core_app[TIERS]
+        for _ in range(2):
+            async with session.get(address) as answer:
+                assert answer.status == 200
+        assert tiers.used.flush() == 1
+        assert len(node.blobs.index.select("SELECT 1 FROM used")) == 1
+        await asyncio.to_thread(archive_all, node)
+        async with session.get(address) as answer:
+            assert (answer.status, answer.headers["Retry-After"]) == (202, "60")
+        assert [item.id for item in tiers.tiering.restores()] == [archived]
+        for kind in ("restricted", "private"):
+            async with session.get(f"{pair.reader}/cas/sha256/{ids[kind].hex}") as answer:
+                assert answer.status in (403, 404)
+        assert len(tiers.tiering.restores()) == 1
+        await asyncio.to_thread(tiers.run_restores)
+        async with session.get(address) as answer:
+            assert answer.status == 200
