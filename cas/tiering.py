@@ -48,7 +48,7 @@ RETRY_AFTER: Final = timedelta(hours=1)
 """A bucket that could not be reached is asked again after this time."""
 
 Took = Callable[[int], None]
-MoveOutcome = Literal["moved", "not-active", "damaged", "withdrawn"]
+MoveOutcome = Literal["moved", "not-active", "damaged", "withdrawn", "kept-by-address"]
 RestoreState = Literal["asked", "failed"]
 
 
@@ -161,6 +161,8 @@ class Tiering:
         """
         tier = self._tier(name)
         with self.lock():
+            if self._is_cached(cid):
+                return "kept-by-address"
             size = self._intend(cid, name)
             if size is None:
                 return "withdrawn" if self._store.is_withdrawn(cid) else "not-active"
@@ -180,6 +182,9 @@ class Tiering:
             return self.tiers[name]
         except KeyError:
             raise TierFailed(f"there is no tier {name!r} in the settings") from None
+
+    def _is_cached(self, cid: ContentId) -> bool:
+        return bool(self._index.select("SELECT 1 FROM remote WHERE sha = ?", cid.digest))
 
     def _intend(self, cid: ContentId, name: str) -> int | None:
         """Step 1; the size of the active copy, None when there is none."""

@@ -85,6 +85,8 @@ def _move(
                 elif outcome == "damaged":
                     damaged += 1
                     click.echo(f"  {cid.hex} does not have its hash any more", err=True)
+                elif outcome == "kept-by-address":
+                    click.echo(f"  {cid.hex} is a copy of a remote image: `vasculum fetch` looks after it", err=True)
                 if as_json:
                     click.echo(json.dumps({"id": str(cid), "size": size, "tier": target, "outcome": outcome}))
     except TierFailed as error:

@@ -96,6 +96,15 @@ def test_a_restore_brings_the_same_bytes_and_keeps_the_second_copy(world: World)
     assert world.where(IDS[0]) == "t"
 
 
+def test_copies_of_remote_images_are_a_cache_and_are_not_archived(world: World) -> None:
+    with world.store.index.transaction() as conn:
+        conn.execute("INSERT INTO remote (url, sha) VALUES (?, ?)", ("https://images.example/1.jpg", IDS[0].digest))
+    assert IDS[0] not in [found for found, _ in world.tiering.candidates(Rule())]
+    assert world.tiering.move(IDS[0], "archive") == "kept-by-address"
+    assert world.where(IDS[0]) == "a"
+    assert world.findings() == []
+
+
 def test_adopted_files_are_never_moved_or_touched(world: World, tmp_path: Path) -> None:
     (tmp_path / "scans").mkdir()
     mine = tmp_path / "scans" / "a.jpg"
