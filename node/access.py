@@ -27,6 +27,8 @@ class Door(StrEnum):
     """Anything that shows its pixels, up to the size that the caller draws."""
     ORIGINAL = "original"
     """The file itself, whole or in parts, by whatever address: like BYTES, and never larger than may be shown."""
+    IMAGE = "image"
+    """The image service: its pixels at any size, cut and scaled; ``Visibility.max_px`` says how much of them."""
     TEXT = "text"
     """What was read from the image, in any form: annotation, snippet, index, result row."""
     JOB = "job"
@@ -69,13 +71,17 @@ class Visibility:
     reason: str = ""
     kind: str = "restricted"
     """Why it is refused, in a word: the kind of problem a client is told."""
+    max_px: int | None = None
+    """``Door.IMAGE``: the longest side at which the whole image is offered, as if it had no more; None: as it is."""
 
 
 _NOT_HERE: Final = Visibility(allowed=False, absent=True, reason="nothing is published under this name")
 _YES: Final = Visibility(allowed=True)
 
 
-def decide(viewer: Viewer, door: Door, facts: Facts, *, anonymous_max_px: int = 0) -> Visibility:
+def decide(
+    viewer: Viewer, door: Door, facts: Facts, *, anonymous_max_px: int = 0, restricted_thumbnail_px: int = 0
+) -> Visibility:
     """The decision for one requester at one door.
 
     Args:
@@ -83,6 +89,7 @@ def decide(viewer: Viewer, door: Door, facts: Facts, *, anonymous_max_px: int = 
         door: what for.
         facts: about what.
         anonymous_max_px: of the settings; larger originals are not for anonymous viewers. 0: no such limit.
+        restricted_thumbnail_px: of the settings; how large ``Door.IMAGE`` shows what is closed. 0: not at all.
     """
     if not facts.exists:
         return _NOT_HERE
@@ -97,6 +104,8 @@ def decide(viewer: Viewer, door: Door, facts: Facts, *, anonymous_max_px: int = 
             return _decide_bytes(facts)
         case Door.ORIGINAL:
             return _decide_original(viewer, facts, anonymous_max_px)
+        case Door.IMAGE:
+            return _decide_image(viewer, facts, anonymous_max_px, restricted_thumbnail_px)
         case Door.TEXT:
             return _decide_text(viewer, facts)
         case Door.JOB:
@@ -127,6 +136,16 @@ def _decide_original(viewer: Viewer, facts: Facts, anonymous_max_px: int) -> Vis
         kind="preview-only",
         reason=f"the original is larger than {anonymous_max_px} pixels, which is what is shown to everybody",
     )
+
+
+def _decide_image(viewer: Viewer, facts: Facts, anonymous_max_px: int, restricted_thumbnail_px: int) -> Visibility:
+    seen = _decide_bytes(facts)
+    limits = [anonymous_max_px] if anonymous_max_px and viewer.kid is None else []
+    if not seen.allowed:
+        if not restricted_thumbnail_px:
+            return seen
+        limits.append(restricted_thumbnail_px)
+    return Visibility(allowed=True, max_px=min(limits, default=None))
 
 
 def _decide_text(viewer: Viewer, facts: Facts) -> Visibility:

@@ -27,7 +27,9 @@ from federation.http_transport import HttpTransport
 from linkeddata.pipeline import WorkUnit
 from node.folder import NodeFolder
 from node.services.care import Care, follow_identities
+from node.services.derived import remove_of_closed
 from node.services.descriptor import DescriptorService
+from node.services.images import ImageService
 from node.services.job_rules import OfferedPipeline
 from node.services.jobs import JobService
 from node.services.registry_ping import Heartbeat, registry_ping
@@ -37,7 +39,7 @@ from node.services.tiers import TierWork, open_tiering
 from node.services.withdraw import WithdrawalPending, finish_begun
 from node.storage.journal import SqliteJournal
 from node.storage.people import forget_nonces
-from node.web import blobs, descriptor_api, ipfs, job_pages, jobs_api, listing_api, pages, records_api, session
+from node.web import blobs, descriptor_api, iiif, ipfs, job_pages, jobs_api, listing_api, pages, records_api, session
 from node.web.at_once import AtOnce
 from node.web.boundary import boundary_middleware, is_our_host
 from node.web.keys import (
@@ -124,6 +126,9 @@ def build_application(
     app[CLOCK] = clock
     app[ENVIRONMENT] = pages.make_environment()
     follow_identities(settings, folder.blobs)
+    app[PREVIEWS] = Previews(settings, folder.blobs)
+    app[iiif.IMAGES] = images = ImageService(settings, folder.blobs)
+    app[iiif.WARM_PICTURES] = iiif.WarmPictures(folder.database, images, folder.blobs.closings)
     app[CARE] = care = Care(folder.blobs, settings, clock=clock, monotonic=time.monotonic)
     app[REMOTE] = remote = RemoteMedia(settings, folder.database, folder.blobs, clock=clock, wait=time.sleep)
     app[NEEDS] = needs = RemoteNeeds(settings, folder.database, remote, clock=clock)
@@ -151,9 +156,10 @@ def build_application(
     app[descriptor_api.DESCRIPTOR] = DescriptorService(
         database=folder.database, settings=settings, identity=folder.key, offers=lambda: _offers(engine), clock=clock
     )
-    for module in (pages, blobs, ipfs, records_api, listing_api, jobs_api, descriptor_api, job_pages):
+    for module in (pages, blobs, ipfs, iiif, records_api, listing_api, jobs_api, descriptor_api, job_pages):
         app.add_routes(module.routes())
     app.cleanup_ctx.append(_run_engine)
+    app.cleanup_ctx.append(_run_pictures)
     app.cleanup_ctx.append(_run_ticks)
     if remote.sources:
         app.cleanup_ctx.append(_run_fetches)
@@ -238,6 +244,18 @@ async def _run_engine(app: web.Application) -> AsyncIterator[None]:
     with contextlib.suppress(asyncio.CancelledError):
         await task
     await engine.aclose()  # also when the task was cancelled before it began
+
+
+async def _run_pictures(app: web.Application) -> AsyncIterator[None]:
+    await asyncio.to_thread(_tidy_pictures, app)
+    yield
+    await asyncio.to_thread(app[iiif.IMAGES].close)
+
+
+def _tidy_pictures(app: web.Application) -> None:
+    """What killed processes left, and pictures whose images were closed by an ingest that was killed."""
+    app[iiif.IMAGES].derived.sweep()
+    remove_of_closed(app[SETTINGS], app[DATABASE])
 
 
 async def _run_ticks(app: web.Application) -> AsyncIterator[None]:

@@ -24,6 +24,8 @@ from urllib.parse import urlsplit
 KNOWN_PIPELINES: Final = ("label-text", "barcode", "quality", "network-probe")
 MOST_PROCESSES: Final = 64
 """More than this is a mistake: each is an interpreter of about 100 MB, and one per core is enough."""
+TILE_SIZES: Final = (256, 512, 1024)
+"""Tiles of pyramids: viewers ask for one request per tile, and TIFF wants multiples of 16."""
 MAX_TOML_BYTES: Final = 1_048_576
 """A settings file larger than this is a mistake (a data file was named)."""
 
@@ -85,6 +87,13 @@ class ImagesSection:
     max_file_bytes: int = 4_294_967_296
     preview_px: int = 1600
     anonymous_max_px: int = 0
+    restricted_thumbnail_px: int = 0
+    max_output_pixels: int = 25_000_000
+    tile_px: int = 512
+    pyramids: Literal["first-zoom", "ingest"] = "first-zoom"
+    pyramids_max_bytes: int = 200_000_000_000
+    decoders: int = 2
+    cutters: int = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,6 +329,10 @@ def _check(settings: Settings) -> None:
         "images.max_pixels": settings.images.max_pixels,
         "images.max_file_bytes": settings.images.max_file_bytes,
         "images.preview_px": settings.images.preview_px,
+        "images.max_output_pixels": settings.images.max_output_pixels,
+        "images.pyramids_max_bytes": settings.images.pyramids_max_bytes,
+        "images.decoders": settings.images.decoders,
+        "images.cutters": settings.images.cutters,
         "jobs.workers": settings.jobs.workers,
         "jobs.batch": settings.jobs.batch,
         "jobs.unit_timeout_s": settings.jobs.unit_timeout_s,
@@ -411,6 +424,10 @@ def _check_visitors(settings: Settings) -> None:
         raise ConfigError(f"[server] processes must be 1 to {MOST_PROCESSES}")
     if settings.images.anonymous_max_px < 0:
         raise ConfigError("images.anonymous_max_px must be 0 (no limit) or larger")
+    if settings.images.restricted_thumbnail_px < 0:
+        raise ConfigError("images.restricted_thumbnail_px must be 0 (none) or larger")
+    if settings.images.tile_px not in TILE_SIZES:
+        raise ConfigError("images.tile_px must be 256, 512 or 1024")
 
 
 def check_public_url(url: str, *, insecure_loopback: bool) -> None:

@@ -45,15 +45,16 @@ class IsolationReport:
     text: str
 
 
-def lock_down(*, memory_bytes: int | None) -> bool:
+def lock_down(*, memory_bytes: int | None, file_bytes: int = 0) -> bool:
     """Puts the walls up around this process; returns whether the network is really closed.
 
     Args:
         memory_bytes: limit of the address space; None leaves it open (GPU drivers reserve far more than they use).
+        file_bytes: how large a file may become that this process was handed to write into.
     """
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_NOFILE, 256)
-    _limit(resource.RLIMIT_FSIZE, 0)
+    _limit(resource.RLIMIT_FSIZE, file_bytes)
     if memory_bytes is not None:
         _limit(resource.RLIMIT_AS, memory_bytes)
     libc = ctypes.CDLL(None, use_errno=True)

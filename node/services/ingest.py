@@ -32,6 +32,7 @@ from linkeddata.ingest_plan import IngestPlan, KnownRow, make_plan
 from linkeddata.source import SourceMedia, SourceRow
 from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
+from node.services.derived import remove_of_closed
 from node.services.ingest_rules import RULES_PREFIX, rules_digest
 from node.services.intake_bytes import (
     ELSEWHERE,
@@ -230,6 +231,8 @@ class Ingest:
         except Exception:
             self._end(run, "failed")
             raise
+        finally:
+            remove_of_closed(self._settings, self._db)
         return report
 
     # ------------------------------------------------------------------ steps

@@ -54,6 +54,8 @@ ROUTES: dict[str, Callable[[World, str], list[str]]] = {
     "/ipfs/{cid}": lambda w, k: [f"/ipfs/{ContentId.from_hex(w.images[k]).to_cid()}?format={form}" for form in ("raw", "car")],
     "/ipfs/{cid}/{path:.*}": lambda w, k: [f"/ipfs/{ContentId.from_hex(w.images[k]).to_cid()}/x"],
     "/routing/v1/providers/{cid}": lambda w, k: [f"/routing/v1/providers/{ContentId.from_hex(w.images[k]).to_cid()}"],
+    "/iiif/3/{path:.*}": lambda w, k: [f"/iiif/3/{w.images[k]}{rest}" for rest in (
+        "", "/info.json", "/full/max/0/default.jpg", "/full/!40,40/0/default.png", "/0,0,8,8/max/0/default.webp", "/full/max/0/default.tif")],
     "/specimen": lambda w, k: [f"/specimen?id={KINDS.index(k)}", f"/specimen?id=urn:x:{KINDS.index(k)}", f"/specimen?id={w.specimens[k]}"],
     "/specimen/{id:[a-z2-7]{16}}": lambda w, k: [f"/specimen/{last(w.specimens[k])}", f"/specimen/{last(w.specimens[k])}?version=1"],
     "/media/sha256/{hex:[0-9a-f]{64}}": lambda w, k: [f"/media/sha256/{w.images[k]}"],
@@ -114,6 +116,9 @@ async def test_no_route_gives_a_stranger_what_must_stay(world: World, kind: str)
                     assert READ_HIDDEN not in text, f"text read from the image: {where}"
                 else:
                     assert READ_HIDDEN not in text.replace(READ_HIDDEN, "", text.count(f"q={READ_HIDDEN}") + 2), where
+                if path.startswith("/iiif/3/"):
+                    assert answer.status in (303, 400, 403, 404), where
+                    assert answer.content_type not in ("image/jpeg", "image/png", "image/webp"), where
                 if path.endswith("preview.jpg") or path.startswith("/cas/"):
                     assert answer.status in (403, 404), where
 
@@ -126,6 +131,15 @@ async def test_private_is_indistinguishable_from_absent(world: World, accept: st
             (f"/media/{last(world.media[kind])}", "/media/" + "a" * 16),
             (f"/media/{last(world.media[kind])}/preview.jpg", "/media/" + "a" * 16 + "/preview.jpg"),
             (f"/cas/sha256/{world.images[kind]}", "/cas/sha256/" + "0" * 64),
+            *(
+                (f"/iiif/3/{world.images[kind]}/{rest}", f"/iiif/3/{'0' * 64}/{rest}")
+                for rest in (
+                    "info.json",
+                    "full/max/0/default.jpg",
+                    "0,0,8,8/max/0/gray.png",
+                    "9999,0,8,8/max/0/default.jpg",
+                )
+            ),
             (f"/media/sha256/{world.images[kind]}", "/media/sha256/" + "0" * 64),
             (f"/specimen?id=urn:x:{KINDS.index(kind)}", "/specimen?id=urn:x:77777"),
         ]
@@ -152,6 +166,8 @@ async def test_no_list_names_a_private_record(world: World) -> None:
 async def test_what_is_open_is_given_out_so_that_the_tests_above_mean_something(world: World) -> None:
     assert (await (await world.client.get(f"/cas/sha256/{world.images['open']}")).read()) == world.files["open"]
     assert (await world.client.get(f"/media/{last(world.media['open'])}/preview.jpg")).status == 200
+    for rest in ("info.json", "full/max/0/default.jpg", "0,0,8,8/max/0/default.webp"):
+        assert (await world.client.get(f"/iiif/3/{world.images['open']}/{rest}")).status == 200
     page = await (
         await world.client.get(f"/specimen/{last(world.specimens['open'])}", headers={"Accept": "text/html"})
     ).text()

@@ -1,0 +1,382 @@
+"""IIIF Image API 3.0: ``/iiif/3/{sha256 hex}``, level 2, with mirroring and WebP.
+
+What was asked is understood by ``linkeddata.iiif_image``; what may be seen is decided by ``node.access`` (the door
+IMAGE); pictures come from ``node.services.images``. A whole tile of an open picture that was looked at in the last
+minute is answered in the event loop: one read from memory, no image library, no thread.
+
+Invariants:
+- Private and absent pictures get the same answers, also to requests that are wrong.
+- Who may see a picture up to some size is offered a picture of that size: its ``info.json``, its regions and tiles are
+  those of the smaller one, so no set of tiles shows more.
+- ``immutable`` only for open bytes at full size; what others would not get is never stored by caches.
+- Whole pictures carry what their record says about rights; tiles carry nothing.
+- Every answer may be read by pages of other origins (CORS), and none is ever interpreted as a page.
+"""
+
+import asyncio
+import hashlib
+import json
+import sqlite3
+import time
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from aiohttp import web
+
+from cas.errors import BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError, StoreFailed
+from cas.ids import ContentId, parse_content_id
+from linkeddata.access import AccessClass
+from linkeddata.iiif_image import (
+    CONTEXT,
+    PROFILE_LINK,
+    IiifRequestError,
+    Rendering,
+    Target,
+    confined_size,
+    info_document,
+    offered_size,
+    parse_target,
+    resolve,
+)
+from linkeddata.rights_packet import Rights, put_in, rights_packet
+from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
+from node.config import Settings
+from node.services.derived import THUMBNAIL_PX
+from node.services.images import ImageService, Picture, PicturesBusy, PictureUnusable
+from node.storage.db import Database
+from node.storage.facts import bytes_facts
+from node.web.keys import BLOBS, DATABASE, SETTINGS
+from node.web.problem import Problem, not_found
+from node.web.refusals import not_here, withheld
+from node.web.viewer import viewer_of
+from runners.pyramid_file import PyramidDamaged, PyramidFile
+
+PREFIX: Final = "/iiif/3/"
+IMAGES: Final = web.AppKey("images", ImageService)
+KEPT_S: Final = 60.0
+MOST_WARM: Final = 256
+_TYPES: Final = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
+_CORS: Final = {"Access-Control-Allow-Origin": "*"}
+_CC: Final = "https://creativecommons.org/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shown:
+    """A picture as one kind of viewer may see it."""
+
+    picture: Picture
+    width: int
+    height: int
+    """Of the picture as it is offered."""
+    max_area: int | None
+    """No answer has more pixels; None where that makes no difference."""
+    cache: str
+    varies: bool
+    """Others get another answer at the same address."""
+    rights: Rights
+    packet: bytes = field(repr=False)
+    is_warm: bool = False
+    """It may be answered from memory for a while."""
+
+    @property
+    def is_whole(self) -> bool:
+        """It is offered as it is."""
+        return (self.width, self.height) == (self.picture.width, self.picture.height)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Warm:
+    shown: Shown
+    pyramid: PyramidFile
+    version: tuple[int, int]
+    until: float
+
+
+class WarmPictures:
+    """Open pictures that were just looked at; used by the event loop only. As ``node.web.warm``, for pyramids."""
+
+    def __init__(self, database: Database, images: ImageService, closings: Any) -> None:
+        self._database = database
+        self._images = images
+        self._closings = closings
+        self._found: OrderedDict[str, _Warm] = OrderedDict()
+
+    def version(self) -> tuple[int, int] | None:
+        """Of what decides who sees what; to be asked before facts are read."""
+        version = self._database.version()
+        return None if version is None else (version, self._closings())
+
+    def find(self, hex_digits: str) -> _Warm | None:
+        """What is known about this picture and still holds."""
+        found = self._found.get(hex_digits)
+        if found is None:
+            return None
+        if found.until < time.monotonic() or found.version != self.version():
+            del self._found[hex_digits]
+            return None
+        return found
+
+    def keep(self, shown: Shown, pyramid: PyramidFile, version: tuple[int, int] | None) -> None:
+        """Remembers an open picture whose pyramid was just opened."""
+        if version is None or not shown.is_warm:
+            return
+        hex_digits = shown.picture.cid.hex
+        self._found[hex_digits] = _Warm(shown=shown, pyramid=pyramid, version=version, until=time.monotonic() + KEPT_S)
+        self._found.move_to_end(hex_digits)
+        if len(self._found) > MOST_WARM:
+            self._found.popitem(last=False)
+
+    def forget(self, hex_digits: str) -> None:
+        """Its pyramid turned out to be damaged."""
+        self._found.pop(hex_digits, None)
+
+
+WARM_PICTURES: Final = web.AppKey("warm_pictures", WarmPictures)
+
+
+def routes() -> list[web.RouteDef]:
+    """The routes of this module."""
+    return [web.get(PREFIX + "{path:.*}", image_api), web.options(PREFIX + "{path:.*}", preflight)]
+
+
+async def preflight(request: web.Request) -> web.StreamResponse:  # noqa: ARG001
+    """Pages of other origins may read whatever is given out here."""
+    headers = {**_CORS, "Access-Control-Allow-Methods": "GET, HEAD, OPTIONS", "Access-Control-Allow-Headers": "*"}
+    return web.Response(status=204, headers=headers)
+
+
+async def image_api(request: web.Request) -> web.StreamResponse:
+    """Everything below the prefix."""
+    try:
+        return await _answer(request)
+    except Problem as problem:
+        problem.headers.update(_CORS)
+        raise
+    except web.HTTPRedirection as redirect:
+        redirect.headers.update(_CORS)
+        raise
+
+
+async def _answer(request: web.Request) -> web.StreamResponse:
+    try:
+        target = parse_target(request.raw_path.partition("?")[0].removeprefix(PREFIX))
+    except IiifRequestError as error:
+        raise _wrong(error) from error
+    cid = _identifier(target)
+    if target.kind == "base":
+        raise web.HTTPSeeOther(f"{PREFIX}{cid.hex}/info.json")
+    viewer = viewer_of(request)
+    warm = request.app[WARM_PICTURES].find(cid.hex) if viewer == ANONYMOUS else None
+    version = None
+    if warm is None:
+        version = request.app[WARM_PICTURES].version()
+        shown = await _look_up(request, cid, viewer)
+    else:
+        shown = warm.shown
+    if target.kind == "info":
+        return _info(request, shown)
+    try:
+        rendering = resolve(target.image, width=shown.width, height=shown.height, max_area=shown.max_area)
+    except IiifRequestError as error:
+        raise _wrong(error) from error
+    headers = _headers(request, shown, rendering)
+    if _is_known(request, headers["ETag"]):
+        kept = ("ETag", "Cache-Control", "Vary", "Link", "Access-Control-Allow-Origin")
+        return web.Response(status=304, headers={name: headers[name] for name in kept if name in headers})
+    data = _at_once(request, warm, rendering)
+    if data is None:
+        data = await _make(request, shown, rendering, version)
+    return web.Response(body=data, content_type=_TYPES[rendering.format], headers=headers)
+
+
+def _at_once(request: web.Request, warm: _Warm | None, rendering: Rendering) -> bytes | None:
+    """A whole tile that lies in memory."""
+    if warm is None or not warm.pyramid.has_jpeg_tiles:
+        return None
+    place = rendering.aligned_tile(warm.shown.width, warm.shown.height, warm.pyramid.tile_px)
+    if place is None:
+        return None
+    try:
+        return warm.pyramid.tile(*place, at_once=True)
+    except PyramidDamaged:
+        request.app[WARM_PICTURES].forget(warm.shown.picture.cid.hex)
+        return None
+
+
+async def _make(request: web.Request, shown: Shown, rendering: Rendering, version: tuple[int, int] | None) -> bytes:
+    images, picture = request.app[IMAGES], shown.picture
+    try:
+        if shown.is_whole and _is_thumbnail(shown, rendering):
+            return put_in(await images.thumbnail(picture), shown.packet)
+        place = None
+        if shown.is_whole:
+            place = rendering.aligned_tile(shown.width, shown.height, images.derived.tile_px)
+        tile = None if place is None else await images.tile(picture, place)
+        request.app[WARM_PICTURES].keep(shown, await images.pyramid(picture), version)
+        if tile is not None:
+            return tile
+        data = await images.cut(picture, rendering, offered=(shown.width, shown.height))
+        return put_in(data, shown.packet)
+    except PictureUnusable as error:
+        raise Problem(422, "not-an-image", "No picture can be made of these bytes", str(error)) from error
+    except PicturesBusy as error:
+        raise Problem(503, "busy", "Not now", f"{error}.", headers={"Retry-After": "5"}) from error
+    except (BlobNotFound, BlobWithdrawn) as error:
+        raise await not_here(request, picture.cid, viewer_of(request)) from error
+    except BlobChanged as error:
+        detail = "The file behind this id was changed or is gone; no picture is made of it."
+        raise Problem(404, "changed", "These bytes are not here any more", detail) from error
+    except (StoreFailed, CasError) as error:
+        raise Problem(
+            503, "not-readable", "Cannot be read now", "The disk refused.", headers={"Retry-After": "60"}
+        ) from error
+
+
+def _is_thumbnail(shown: Shown, rendering: Rendering) -> bool:
+    size = (rendering.width, rendering.height)
+    return (
+        rendering.is_whole
+        and max(size) == THUMBNAIL_PX
+        and max(shown.width, shown.height) > THUMBNAIL_PX
+        and size == confined_size(shown.width, shown.height, THUMBNAIL_PX)
+        and (rendering.mirror, rendering.rotation, rendering.quality, rendering.format) == (False, 0, "default", "jpg")
+    )
+
+
+async def _look_up(request: web.Request, cid: ContentId, viewer: Viewer) -> Shown:
+    """What this viewer may see of these bytes; raises the answer when that is nothing."""
+    app = request.app
+    settings = app[SETTINGS]
+    found = await app[DATABASE].read(lambda conn: _look(conn, cid, viewer, settings))
+    if isinstance(found, Visibility):
+        if found.absent:
+            raise await not_here(request, cid, viewer)
+        raise withheld(found, settings, cid)
+    if isinstance(found, str):
+        raise Problem(422, "not-an-image", "No picture can be made of these bytes", found)
+    if await asyncio.to_thread(app[BLOBS].is_withdrawn, cid):
+        raise await not_here(request, cid, viewer)
+    return found
+
+
+def _look(conn: sqlite3.Connection, cid: ContentId, viewer: Viewer, settings: Settings) -> Shown | Visibility | str:
+    """What may be shown; a refusal; or why there is no picture."""
+    images, facts = settings.images, bytes_facts(conn, cid)
+
+    def ask(who: Viewer) -> Visibility:
+        return decide(
+            who, Door.IMAGE, facts, anonymous_max_px=images.anonymous_max_px,
+            restricted_thumbnail_px=images.restricted_thumbnail_px,
+        )  # fmt: skip
+
+    seen, public = ask(viewer), ask(ANONYMOUS)
+    if not seen.allowed:
+        return seen
+    row = conn.execute(
+        """SELECT * FROM (
+             SELECT iri, width, height, coalesce(problem, '') AS problem, 0 AS age FROM medium WHERE image = :image
+             UNION ALL SELECT iri, width, height, '', 1 FROM medium_version WHERE image = :image
+           ) ORDER BY width IS NULL, age, iri LIMIT 1""",
+        {"image": cid.hex},
+    ).fetchone()
+    if row is None or not row["width"] or not row["height"]:
+        return (row["problem"] if row is not None else "") or "the picture could not be read when it was taken in"
+    width, height = offered_size(row["width"], row["height"], seen.max_px)
+    is_limited = (width, height) != (row["width"], row["height"])
+    limit = min(images.max_output_pixels, width * height)
+    is_open = facts.access is AccessClass.OPEN and not facts.sensitive
+    if not public.allowed or public.max_px != seen.max_px or not is_open:
+        cache = "private, no-store"
+    elif seen.max_px is None:
+        cache = "public, max-age=31536000, immutable"
+    else:
+        cache = "public, max-age=86400"
+    rights = _rights(conn, row["iri"])
+    return Shown(
+        picture=Picture(cid=cid, width=row["width"], height=row["height"]), width=width, height=height,
+        max_area=limit if is_limited or limit < width * height else None, cache=cache,
+        varies=public.max_px is not None, rights=rights, packet=rights_packet(rights),
+        is_warm=viewer == ANONYMOUS and is_open and seen.max_px is None,
+    )  # fmt: skip
+
+
+def _rights(conn: sqlite3.Connection, iri: str) -> Rights:
+    """What the public record of a medium says."""
+    row = conn.execute("SELECT body FROM record WHERE iri = ? AND state = 'active'", (iri,)).fetchone()
+    if row is None:
+        return Rights()
+    body: dict[str, Any] = json.loads(row["body"])
+    return Rights(
+        licence=str(body.get("dcterms:license", "")), terms=str(body.get("xmpRights:UsageTerms", "")),
+        holder=str(body.get("dcterms:rightsHolder", "")), source=iri,
+    )  # fmt: skip
+
+
+def _identifier(target: Target) -> ContentId:
+    """The id; other spellings of it lead to the one that is used here."""
+    try:
+        return ContentId.from_hex(target.identifier)
+    except ContentIdError:
+        pass
+    try:
+        cid = parse_content_id(target.identifier)
+    except ContentIdError as error:
+        raise not_found() from error
+    raise web.HTTPMovedPermanently(f"{PREFIX}{cid.hex}{target.raw_rest}")
+
+
+def _info(request: web.Request, shown: Shown) -> web.Response:
+    licence = shown.rights.licence
+    address = f"{request.app[SETTINGS].origin}{PREFIX}{shown.picture.cid.hex}"
+    document = info_document(
+        address=address, width=shown.width, height=shown.height, tile_px=request.app[IMAGES].derived.tile_px,
+        max_area=shown.max_area, rights="http" + licence.removeprefix("https") if licence.startswith(_CC) else "",
+    )  # fmt: skip
+    body = json.dumps(document, ensure_ascii=False, indent=1).encode()
+    wants_ld = "application/ld+json" in request.headers.get("Accept", "")
+    etag = f'"{hashlib.sha256(body + (b"ld" if wants_ld else b"")).hexdigest()[:40]}"'
+    headers = {
+        **_CORS,
+        "ETag": etag,
+        "Cache-Control": "private, no-store" if "no-store" in shown.cache else "public, max-age=300",
+        "Vary": "Accept, Cookie",
+        "Link": f'<{PROFILE_LINK}>;rel="profile"',
+        "Content-Type": f'application/ld+json;profile="{CONTEXT}"' if wants_ld else "application/json",
+    }
+    if not wants_ld:
+        headers["Link"] += f', <{CONTEXT}>;rel="http://www.w3.org/ns/json-ld#context";type="application/ld+json"'
+    if _is_known(request, etag):
+        return web.Response(
+            status=304, headers={name: text for name, text in headers.items() if name != "Content-Type"}
+        )
+    return web.Response(body=body, headers=headers)
+
+
+def _headers(request: web.Request, shown: Shown, rendering: Rendering) -> dict[str, str]:
+    cid, origin = shown.picture.cid, request.app[SETTINGS].origin
+    what = f"{shown.width}x{shown.height}/{rendering.canonical}".encode() + shown.packet
+    headers = {
+        **_CORS,
+        "ETag": f'"{cid.hex}.{request.app[IMAGES].derived.recipe}.{hashlib.sha256(what).hexdigest()[:24]}"',
+        "Cache-Control": shown.cache,
+        "Link": f'<{PROFILE_LINK}>;rel="profile", <{origin}{PREFIX}{cid.hex}/{rendering.canonical}>;rel="canonical"',
+        "Content-Security-Policy": "default-src 'none'; sandbox",
+        "X-Content-Type-Options": "nosniff",
+        "Cross-Origin-Resource-Policy": "cross-origin",
+    }
+    if shown.varies:
+        headers["Vary"] = "Cookie"
+    return headers
+
+
+def _is_known(request: web.Request, etag: str) -> bool:
+    """Whether the client has this answer already (RFC 9110, 13.1.2: weak comparison)."""
+    wanted = request.headers.get("If-None-Match")
+    if wanted is None:
+        return False
+    return any(item.strip().removeprefix("W/") in (etag, "*") for item in wanted.split(","))
+
+
+def _wrong(error: IiifRequestError) -> Problem:
+    return Problem(400, "bad-image-request", "Not a request of the IIIF Image API 3.0", f"{error}.")
