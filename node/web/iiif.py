@@ -21,6 +21,7 @@ import time
 from collections import OrderedDict
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import unquote
 
 from aiohttp import web
 
@@ -159,13 +160,15 @@ async def image_api(request: web.Request) -> web.StreamResponse:
 
 
 async def _answer(request: web.Request) -> web.StreamResponse:
+    raw = request.raw_path.partition("?")[0].removeprefix(PREFIX)
     try:
-        target = parse_target(request.raw_path.partition("?")[0].removeprefix(PREFIX))
+        target = parse_target(raw)
     except IiifRequestError as error:
+        _check_id(raw.partition("/")[0])
         raise _wrong(error) from error
     cid = _identifier(target)
     if target.kind == "base":
-        raise web.HTTPSeeOther(f"{PREFIX}{cid.hex}/info.json")
+        raise web.HTTPSeeOther(f"{request.app[SETTINGS].origin}{PREFIX}{cid.hex}/info.json")
     viewer = viewer_of(request)
     warm = request.app[WARM_PICTURES].find(cid.hex) if viewer == ANONYMOUS else None
     version = None
@@ -324,6 +327,14 @@ def _identifier(target: Target) -> ContentId:
     except ContentIdError as error:
         raise not_found() from error
     raise web.HTTPMovedPermanently(f"{PREFIX}{cid.hex}{target.raw_rest}")
+
+
+def _check_id(raw: str) -> None:
+    """What is no id at all is not found, whatever stands behind it."""
+    try:
+        parse_content_id(unquote(raw))
+    except ContentIdError as error:
+        raise not_found() from error
 
 
 def _info(request: web.Request, shown: Shown) -> web.Response:

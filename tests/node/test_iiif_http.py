@@ -116,7 +116,7 @@ async def test_the_bare_address_and_other_spellings_lead_to_the_document(served:
     hex_digits = served.images["sheet"]
     for path in (f"/iiif/3/{hex_digits}", f"/iiif/3/{hex_digits}/"):
         answer = await served.client.get(path, allow_redirects=False)
-        assert (answer.status, answer.headers["Location"]) == (303, f"/iiif/3/{hex_digits}/info.json")
+        assert (answer.status, answer.headers["Location"]) == (303, f"{ORIGIN}/iiif/3/{hex_digits}/info.json")
         assert answer.headers["Access-Control-Allow-Origin"] == "*"
     for spelling in (
         f"sha256:{hex_digits}",
