@@ -109,8 +109,10 @@ def cut_out(fd: int, cut: Cut) -> bytes:
     Raises:
         ImageRefused: the pyramid cannot be read.
     """
+    # Opened again: a descriptor that was handed over shares its place in the file with every other process that has it.
+    own = os.open(f"/proc/self/fd/{fd}", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        source = pyvips.Source.new_from_descriptor(fd)
+        source = pyvips.Source.new_from_descriptor(own)
         image = pyvips.Image.tiffload_source(source, page=cut.level).crop(*cut.box)
         if (image.width, image.height) != (cut.width, cut.height):
             image = image.thumbnail_image(cut.width, height=cut.height, size="force", no_rotate=True)
@@ -123,6 +125,8 @@ def cut_out(fd: int, cut: Cut) -> bytes:
         return _encode(image, cut)
     except pyvips.Error as error:
         raise ImageRefused(f"the pyramid cannot be read: {_text(error)}") from error
+    finally:
+        os.close(own)
 
 
 def _encode(image: Any, cut: Cut) -> bytes:

@@ -4,6 +4,7 @@ import io
 import os
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import hostile_pictures as made
@@ -247,6 +248,24 @@ def test_tiles_are_jpeg_files_of_their_place(studio: Studio, large: bytes) -> No
         close_to(tile, whole[row * TILE : (row + 1) * TILE, column * TILE : (column + 1) * TILE], by=5)
     assert len(levels) == 5
     assert pyramid.has_jpeg_tiles
+
+
+def test_processes_that_cut_out_of_the_same_file_do_not_disturb_each_other(studio: Studio, large: bytes) -> None:
+    _, out = studio.pyramid(large)
+    cutters = Cutters(2)
+    boxes = [[x, y, 300, 200] for x in range(0, 1800, 150) for y in range(0, 1100, 150)]
+
+    def one(box: list[int]) -> bytes:
+        return cutters.cut(out, cut(300, 200, box=box))
+
+    try:
+        alone = [one(box) for box in boxes]
+        with ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(one, boxes * 2)) == alone * 2
+        assert len(cutters.pids) == 2
+    finally:
+        cutters.close()
+        os.close(out)
 
 
 def test_the_index_believes_nothing(studio: Studio, large: bytes) -> None:
