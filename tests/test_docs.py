@@ -1,5 +1,6 @@
 """The documentation is checked: references equal the code, commands and links exist, the tutorial runs."""
 
+import asyncio
 import dataclasses
 import hashlib
 import importlib.util
@@ -10,18 +11,21 @@ import shlex
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
 import pytest
-from conftest import NOW, ROOT, jpeg, rows_of, write_archive
+from aiohttp.test_utils import TestClient, TestServer
+from conftest import NOW, ROOT, ingest, jpeg, rows_of, write_archive
 from remote_world import ON_NEED, Elsewhere, elsewhere
 
 from node import config
+from node.app import build_application
 from node.cli.main import cli, run
 from node.demo import collections
-from node.folder import open_folder
+from node.folder import NodeFolder, open_folder
+from runners.catalogue import Catalogue
 
 DOCS = ROOT / "docs"
 PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
@@ -370,6 +374,43 @@ def test_the_page_about_content_ids_runs(
     assert ran == 3
 
 
+async def test_the_page_about_pictures_runs(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    make_node: Callable[..., NodeFolder],
+) -> None:
+    """Every command of the page; what curl asks for is asked of a served node."""
+    node = make_node("hortus")
+    data = jpeg(1, size=(1500, 1200))
+    ingest(node, write_archive(tmp_path / "archive", rows_of(1), images=lambda number: data))
+    monkeypatch.chdir(tmp_path)
+    app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
+    asked = ran = 0
+    async with TestClient(TestServer(app)) as client:
+        for line in shown_lines((DOCS / "reference-iiif.md").read_text("utf-8")):
+            words = shlex.split(line.replace("/ID/", f"/{hashlib.sha256(data).hexdigest()}/"))
+            if words[0] == "curl":
+                address = words[-1].removeprefix("https://images.example.org")
+                accept = words[2].removeprefix("Accept: ") if words[1] == "-H" else "*/*"
+                answer = await client.get(address, headers={"Accept": accept})
+                kinds = {
+                    "json": accept if accept != "*/*" else "application/json",
+                    "jpg": "image/jpeg",
+                    "png": "image/png",
+                }
+                assert (answer.status, answer.content_type) == (200, kinds[address.rpartition(".")[2]]), line
+                asked += 1
+            else:
+                assert await asyncio.to_thread(run, words[1:]) == 0, line
+                ran += 1
+    assert (asked, ran) == (4, 3)
+    printed = capsys.readouterr().out
+    assert "1 open images have their pyramid" in printed
+    assert "1 pyramids with tiles of 512 pixels" in printed
+    assert not list(node.settings.derived_path.glob("pyramids/*/*"))
+
+
 def rot(path: Path) -> str:
     """Flips a bit as a failing disk does; returns the hash that the bytes had."""
     digest, before = hashlib.sha256(path.read_bytes()).hexdigest(), path.stat()
@@ -382,9 +423,9 @@ def rot(path: Path) -> str:
 
 def test_every_endpoint_is_documented() -> None:
     text = (DOCS / "reference-interfaces.md").read_text("utf-8")
-    from node.web import blobs, descriptor_api, job_pages, jobs_api, listing_api, pages, records_api
+    from node.web import blobs, descriptor_api, iiif, job_pages, jobs_api, listing_api, pages, records_api
 
-    for module in (pages, blobs, records_api, listing_api, jobs_api, descriptor_api, job_pages):
+    for module in (pages, blobs, iiif, records_api, listing_api, jobs_api, descriptor_api, job_pages):
         for route in module.routes():
             path = re.sub(r"\{(\w+)(:(?:[^{}]|\{[^{}]*\})*)?\}", r"{\1}", route.path)
             start = path.split("{")[0]
@@ -395,6 +436,7 @@ def test_every_endpoint_is_documented() -> None:
 
 IMPORTED_AS = {
     "pillow": "PIL",
+    "pyvips-binary": "pyvips",
     "opencv-python-headless": "cv2",
     "zxing-cpp": "zxingcpp",
 }

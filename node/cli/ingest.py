@@ -17,9 +17,10 @@ from federation.errors import FederationError
 from federation.safe_fetch import FetchLimits, SafeFetcher
 from linkeddata.dwca_meta import DwcaError
 from node.cli.errors import CommandFailed, UserError
+from node.cli.pyramids import build_all
 from node.cli.store_work import size_text
 from node.config import ConfigError, Settings
-from node.folder import FolderBusy, ingest_lock, open_folder
+from node.folder import FolderBusy, NodeFolder, ingest_lock, open_folder
 from node.services.ingest import Fetch, Ingest, IngestReport, Matched, PlanHeld, measure_hash_rate
 from node.services.intake_source import Intake, open_intake
 from node.storage.db import DatabaseError
@@ -74,6 +75,8 @@ def ingest(
                 else:
                     with ingest_lock(node.settings.folder):
                         _run(node_dir, work, intake, accept_plan, prune=prune, as_json=as_json)
+                        if node.settings.images.pyramids == "ingest":
+                            _build_pyramids(node, as_json=as_json)
     except FolderBusy as error:
         raise CommandFailed(str(error)) from error
     except (ConfigError, DatabaseError, DwcaError) as error:
@@ -139,6 +142,12 @@ def _run(node_dir: Path, work: Ingest, intake: Intake, accept_plan: str | None, 
         click.echo(json.dumps({"source": report.source, "plan": report.plan.id, **report.counts()}))
         return
     _say(node_dir, intake, report)
+
+
+def _build_pyramids(node: NodeFolder, *, as_json: bool) -> None:
+    there, problems = build_all(node)
+    if not as_json:
+        click.echo(f"  {there} open images have their pyramid" + (f", {len(problems)} have none" if problems else ""))
 
 
 def _say(node_dir: Path, intake: Intake, report: IngestReport) -> None:

@@ -27,6 +27,7 @@ COMMANDS: Final[dict[str, str]] = {
     "repair": "node.cli.repair:repair",
     "tier": "node.cli.tier:tier",
     "du": "node.cli.du:du",
+    "pyramids": "node.cli.pyramids:pyramids",
     "backup": "node.cli.backup:backup",
     "restore": "node.cli.backup:restore",
     "reindex": "node.cli.reindex:reindex",

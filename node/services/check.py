@@ -66,11 +66,14 @@ def _is_named(conn: sqlite3.Connection, url: str) -> bool:
 
 
 def check_previews(settings: Settings, blobs: BlobStore, *, fix: bool) -> Iterator[Finding]:
-    """Small pictures of images that are gone; they can always be made again. Those of remote images stay."""
+    """Previews, pyramids and thumbnails of images that are gone; they can always be made again. Those of remote images
+    stay.
+    """
     remote = RemoteBytes(blobs)
-    for path in sorted(settings.derived_path.glob("preview-*/*/*.jpg")):
+    kinds = ("preview-*", "pyramids", "thumbnails")
+    for path in sorted(item for kind in kinds for item in settings.derived_path.glob(f"{kind}/*/*")):
         try:
-            cid = ContentId.from_hex(path.stem)
+            cid = ContentId.from_hex(path.name.partition(".")[0])
             is_known = blobs.index.size_of(cid) is not None or bool(remote.sources_of(cid))
         except ContentIdError:
             continue
@@ -79,5 +82,5 @@ def check_previews(settings: Settings, blobs: BlobStore, *, fix: bool) -> Iterat
                 path.unlink(missing_ok=True)
             yield Finding(
                 code="preview-left", place=str(path), is_fixed=fix,
-                text="a small picture of an image that is gone: --fix removes it",
+                text="a picture made of an image that is gone: --fix removes it",
             )  # fmt: skip

@@ -57,6 +57,8 @@ PREFIX: Final = "/iiif/3/"
 IMAGES: Final = web.AppKey("images", ImageService)
 KEPT_S: Final = 60.0
 MOST_WARM: Final = 256
+MOST_TILES: Final = 4096
+"""Addresses of tiles of one picture that are understood once; a sheet of 60 megapixels has 350 tiles of 512 pixels."""
 _TYPES: Final = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 _CORS: Final = {"Access-Control-Allow-Origin": "*"}
 _CC: Final = "https://creativecommons.org/"
@@ -92,6 +94,14 @@ class _Warm:
     pyramid: PyramidFile
     version: tuple[int, int]
     until: float
+    tiles: "dict[str, _Tile]" = field(default_factory=dict)
+    """By what stands behind the identifier in an address, as it was written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Tile:
+    place: tuple[int, int, int]
+    headers: dict[str, str]
 
 
 class WarmPictures:
@@ -161,6 +171,13 @@ async def image_api(request: web.Request) -> web.StreamResponse:
 
 async def _answer(request: web.Request) -> web.StreamResponse:
     raw = request.raw_path.partition("?")[0].removeprefix(PREFIX)
+    viewer = viewer_of(request)
+    warm = request.app[WARM_PICTURES].find(raw[:64]) if viewer == ANONYMOUS else None
+    if warm is not None:
+        tile = warm.tiles.get(raw[64:])
+        found = None if tile is None else _tile(request, warm, tile)
+        if found is not None:
+            return found
     try:
         target = parse_target(raw)
     except IiifRequestError as error:
@@ -169,8 +186,6 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     cid = _identifier(target)
     if target.kind == "base":
         raise web.HTTPSeeOther(f"{request.app[SETTINGS].origin}{PREFIX}{cid.hex}/info.json")
-    viewer = viewer_of(request)
-    warm = request.app[WARM_PICTURES].find(cid.hex) if viewer == ANONYMOUS else None
     version = None
     if warm is None:
         version = request.app[WARM_PICTURES].version()
@@ -187,24 +202,32 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     if _is_known(request, headers["ETag"]):
         kept = ("ETag", "Cache-Control", "Vary", "Link", "Access-Control-Allow-Origin")
         return web.Response(status=304, headers={name: headers[name] for name in kept if name in headers})
-    data = _at_once(request, warm, rendering)
-    if data is None:
-        data = await _make(request, shown, rendering, version)
-    return web.Response(body=data, content_type=_TYPES[rendering.format], headers=headers)
+    if warm is not None:
+        _remember_tile(warm, target.raw_rest, rendering, headers)
+    data = await _make(request, shown, rendering, version)
+    return web.Response(body=data, headers=headers)
 
 
-def _at_once(request: web.Request, warm: _Warm | None, rendering: Rendering) -> bytes | None:
-    """A whole tile that lies in memory."""
-    if warm is None or not warm.pyramid.has_jpeg_tiles:
-        return None
-    place = rendering.aligned_tile(warm.shown.width, warm.shown.height, warm.pyramid.tile_px)
-    if place is None:
+def _tile(request: web.Request, warm: _Warm, tile: _Tile) -> web.Response | None:
+    """A whole tile that lies in memory; None when it does not."""
+    if "If-None-Match" in request.headers:
         return None
     try:
-        return warm.pyramid.tile(*place, at_once=True)
+        data = warm.pyramid.tile(*tile.place, at_once=True)
     except PyramidDamaged:
         request.app[WARM_PICTURES].forget(warm.shown.picture.cid.hex)
         return None
+    return None if data is None else web.Response(body=data, headers=tile.headers)
+
+
+def _remember_tile(warm: _Warm, rest: str, rendering: Rendering, headers: dict[str, str]) -> None:
+    if not warm.pyramid.has_jpeg_tiles:
+        return
+    place = rendering.aligned_tile(warm.shown.width, warm.shown.height, warm.pyramid.tile_px)
+    if place is not None:
+        if len(warm.tiles) >= MOST_TILES:
+            warm.tiles.clear()
+        warm.tiles[rest] = _Tile(place=place, headers=headers)
 
 
 async def _make(request: web.Request, shown: Shown, rendering: Rendering, version: tuple[int, int] | None) -> bytes:
@@ -371,6 +394,7 @@ def _headers(request: web.Request, shown: Shown, rendering: Rendering) -> dict[s
         **_CORS,
         "ETag": f'"{cid.hex}.{request.app[IMAGES].derived.recipe}.{hashlib.sha256(what).hexdigest()[:24]}"',
         "Cache-Control": shown.cache,
+        "Content-Type": _TYPES[rendering.format],
         "Link": f'<{PROFILE_LINK}>;rel="profile", <{origin}{PREFIX}{cid.hex}/{rendering.canonical}>;rel="canonical"',
         "Content-Security-Policy": "default-src 'none'; sandbox",
         "X-Content-Type-Options": "nosniff",
