@@ -128,8 +128,13 @@ def cpu_s(pids: Sequence[int]) -> float:
 
 
 def with_children(pid: int) -> list[int]:
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    below = [int(item) for item in children.read_text().split()] if children.exists() else []
+    """A process and all below it; a child stands at the thread that started it."""
+    below: list[int] = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            below += [int(item) for item in task.read_text().split()]
+        except OSError:
+            continue
     return [pid, *(item for child in below for item in with_children(child))]
 
 

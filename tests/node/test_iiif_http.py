@@ -363,3 +363,41 @@ async def test_a_stricter_class_closes_the_door_and_removes_the_pictures(served:
     ingest(served.node, write_archive(tmp_path / "archive", rows))
     assert (await served.client.get(tile)).status == 403
     assert not list(served.node.settings.derived_path.glob("*/*/*"))
+
+
+async def test_what_is_sensitive_is_shown_as_what_is_restricted(make_node: Make, tmp_path: Path) -> None:
+    for name, setting, status in (("none", "", 403), ("small", "[images]\nrestricted_thumbnail_px = 90\n", 200)):
+        sensitive = f'{setting}\n[[sensitive]]\nvalue = "Planta numero0"\ncategory = 1\n'
+        node = make_node(name, settings=sensitive)
+        ingest(node, write_archive(tmp_path / f"archive-{name}", rows_of(1), images=lambda number: SHEET))
+        app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
+        async with TestClient(TestServer(app)) as client:
+            answer = await client.get(f"/iiif/3/{ContentId.of(SHEET).hex}/full/max/0/default.jpg")
+            assert answer.status == status
+            if status == 200:
+                assert Image.open(io.BytesIO(await answer.read())).size == (90, 61)
+                assert answer.headers["Cache-Control"] == "private, no-store"
+
+
+async def test_a_tile_that_was_just_looked_at_is_answered_without_database_thread_or_library(
+    served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tile = served.path("512,512,512,512/512,512/0/default.jpg")
+    first, second = await served.client.get(tile), await served.client.get(tile)
+    data = await first.read()
+    assert await second.read() == data
+
+    def never(*arguments: object) -> object:
+        raise AssertionError("not in this path")
+
+    monkeypatch.setattr(served.node.database, "read", never)
+    monkeypatch.setattr("node.web.iiif.parse_target", never)
+    monkeypatch.setattr("asyncio.to_thread", never)
+    third = await served.client.get(tile)
+    assert await third.read() == data
+    names = ("ETag", "Cache-Control", "Link", "Content-Type", "Access-Control-Allow-Origin", "Content-Security-Policy")
+    assert [third.headers[name] for name in names] == [first.headers[name] for name in names]
+    with served.node.database.transaction() as conn:
+        conn.execute("UPDATE medium SET access = 1")
+    monkeypatch.undo()
+    assert (await served.client.get(tile)).status == 403
