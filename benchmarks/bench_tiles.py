@@ -349,7 +349,7 @@ def builds(root: Path, picture: Path) -> None:
 
     ours()
     show_timings(
-        "pyramid of 60 megapixels, 512-px tiles (CPU of ours is in its processes, see the text)",
+        "pyramid of 60 megapixels, 512-px tiles (CPU of ours is in its own processes and not counted here)",
         in_turns({"vips tiffsave (command line)": lambda: vips_tiffsave(picture, root / "peer.tif", 512), "node's decoder": ours}, times=TURNS + 2),
         base="vips tiffsave (command line)",
     )  # fmt: skip

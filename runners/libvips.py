@@ -31,6 +31,10 @@ _LOADERS: Final = {"JPEG": "jpegload_source", "MPO": "jpegload_source", "PNG": "
 _CLASSES: Final = ("VipsForeignLoadJpeg", "VipsForeignLoadPng", "VipsForeignLoadTiff", "VipsForeignLoadWebp")
 _MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I;16L", "I;16B")
 """What libvips is given, by the names of Pillow; the rest (floats, 32 bit, Lab) Pillow decodes."""
+_OPERATIONS: Final = (
+    "jpegload_source", "tiffload_source", "pngload_source", "webpload_source", "thumbnail_image", "embed", "colourspace",
+    "cast", "copy", "crop", "icc_transform", "flatten", "jpegsave_buffer", "tiffsave_buffer",
+)  # fmt: skip
 _SHRINKS: Final = (8, 4, 2)
 _PROBE_STEPS: Final = 9
 """A profile is sRGB when it moves none of 9 x 9 x 9 colours by more than a step."""
@@ -60,6 +64,8 @@ def prepare(*, concurrency: int) -> None:
         pyvips.operation_block_set(name, False)
     pyvips.cache_set_max(0)
     pyvips.vips_lib.vips_concurrency_set(concurrency)
+    for name in _OPERATIONS:  # looked up once, not by every child; starts no thread
+        pyvips.Introspect.get(name)
 
 
 def write_pyramid(stream: IO[bytes], size_bytes: int, out_fd: int, *, limits: Limits, tile_px: int) -> Header:

@@ -23,6 +23,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # before numpy: a process that forks m
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import contextlib
+import gc
 import json
 import resource
 import signal
@@ -55,6 +56,9 @@ def main() -> int:
     libvips.prepare(concurrency=_FORK_THREADS if is_forking else 1)
     lock_down(memory_bytes=memory_mib * 1_048_576, file_bytes=MAX_WRITTEN_BYTES if is_forking else 0)
     if is_forking:
+        gc.collect()
+        gc.freeze()  # children share what is there as long as nobody walks over it
+        gc.disable()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel takes children away when they end
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, 3)
