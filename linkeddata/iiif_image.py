@@ -1,4 +1,4 @@
-"""The IIIF Image API 3.0, level 2, without pictures: what a request asks for, and the document that says what there is.
+"""The IIIF Image API 3.0, level 2, without pictures: what a request asks for.
 
 Pure: an address and the size of a picture go in, the box to cut, the size to give it and its canonical name come out.
 
@@ -8,7 +8,8 @@ Invariants:
 - Nothing is enlarged. ``!w,h`` that is larger than the region gives the region (section 4.2 of the specification).
 - Arithmetic is exact (whole numbers and fractions), so that two servers of this code name the same picture alike.
 
-Source: https://iiif.io/api/image/3.0/. It leaves out: rotation by other angles, enlarging (``^``), other formats.
+Source: https://iiif.io/api/image/3.0/. It leaves out: the document ``info.json``
+(``linkeddata.iiif_info``), rotation by other angles, enlarging (``^``), other formats.
 
 Example:
     >>> target = parse_target("ab12/0,0,512,512/256,/!90/gray.png")
@@ -23,12 +24,8 @@ from math import isqrt
 from typing import Final, Literal
 from urllib.parse import unquote_to_bytes
 
-from linkeddata.json_strict import Json
-
 Format = Literal["jpg", "png", "webp"]
 Quality = Literal["default", "color", "gray", "bitonal"]
-CONTEXT: Final = "http://iiif.io/api/image/3/context.json"
-PROFILE_LINK: Final = "http://iiif.io/api/image/3/level2.json"
 FORMATS: Final[dict[str, Format]] = {"jpg": "jpg", "png": "png", "webp": "webp"}
 QUALITIES: Final[dict[str, Quality]] = {"default": "default", "color": "color", "gray": "gray", "bitonal": "bitonal"}
 KNOWN_FORMATS: Final = frozenset(("jpg", "tif", "png", "gif", "jp2", "pdf", "webp"))
@@ -229,46 +226,6 @@ def confined_size(width: int, height: int, longest_px: int) -> tuple[int, int]:
         return width, height
     scale = Fraction(longest_px, longest)
     return max(1, _round(width * scale)), max(1, _round(height * scale))
-
-
-def info_document(
-    *, address: str, width: int, height: int, tile_px: int, max_area: int | None, rights: str = ""
-) -> dict[str, Json]:
-    """The document ``info.json``.
-
-    Args:
-        address: of the image service, without a slash at the end.
-        width: of the picture as it is offered, pixels.
-        height: the same.
-        tile_px: side of the tiles of its pyramid.
-        max_area: see ``resolve``; said where it makes a difference.
-        rights: address of the licence, http form, or empty.
-    """
-    levels = level_sizes(width, height, tile_px)
-    document: dict[str, Json] = {
-        "@context": CONTEXT,
-        "id": address,
-        "type": "ImageService3",
-        "protocol": "http://iiif.io/api/image",
-        "profile": "level2",
-        "width": width,
-        "height": height,
-    }
-    if max_area is not None:
-        document["maxArea"] = max_area
-    document["sizes"] = [
-        {"width": w, "height": h} for w, h in reversed(levels) if max_area is None or w * h <= max_area
-    ]
-    document["tiles"] = [
-        {"width": tile_px, "height": tile_px, "scaleFactors": [1 << level for level in range(len(levels))]}
-    ]
-    if rights:
-        document["rights"] = rights
-    document["preferredFormats"] = ["jpg"]
-    document["extraFormats"] = ["webp"]
-    document["extraQualities"] = ["color", "gray", "bitonal"]
-    document["extraFeatures"] = ["canonicalLinkHeader", "mirroring", "profileLinkHeader"]
-    return document
 
 
 def _decode(part: str, name: str) -> str:

@@ -42,6 +42,7 @@ from node.storage.people import forget_nonces
 from node.web import blobs, descriptor_api, iiif, ipfs, job_pages, jobs_api, listing_api, pages, records_api, session
 from node.web.at_once import AtOnce
 from node.web.boundary import boundary_middleware, is_our_host
+from node.web.iiif_shown import WarmPictures
 from node.web.keys import (
     BLOBS,
     CARE,
@@ -127,8 +128,8 @@ def build_application(
     app[ENVIRONMENT] = pages.make_environment()
     follow_identities(settings, folder.blobs)
     app[PREVIEWS] = Previews(settings, folder.blobs)
-    app[iiif.IMAGES] = images = ImageService(settings, folder.blobs)
-    app[iiif.WARM_PICTURES] = iiif.WarmPictures(folder.database, images, folder.blobs.closings)
+    app[iiif.IMAGES] = ImageService(settings, folder.blobs)
+    app[iiif.WARM_PICTURES] = WarmPictures(folder.database, folder.blobs.closings)
     app[CARE] = care = Care(folder.blobs, settings, clock=clock, monotonic=time.monotonic)
     app[REMOTE] = remote = RemoteMedia(settings, folder.database, folder.blobs, clock=clock, wait=time.sleep)
     app[NEEDS] = needs = RemoteNeeds(settings, folder.database, remote, clock=clock)

@@ -32,8 +32,8 @@ _CLASSES: Final = ("VipsForeignLoadJpeg", "VipsForeignLoadPng", "VipsForeignLoad
 _MODES: Final = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "CMYK", "I;16", "I;16L", "I;16B")
 """What libvips is given, by the names of Pillow; the rest (floats, 32 bit, Lab) Pillow decodes."""
 _OPERATIONS: Final = (
-    "jpegload_source", "tiffload_source", "pngload_source", "webpload_source", "thumbnail_image", "embed", "colourspace",
-    "cast", "copy", "crop", "icc_transform", "flatten", "jpegsave_buffer", "tiffsave_buffer",
+    "jpegload_source", "tiffload_source", "pngload_source", "webpload_source", "thumbnail_image", "embed",
+    "colourspace", "cast", "copy", "crop", "icc_transform", "flatten", "jpegsave_buffer", "tiffsave_buffer",
 )  # fmt: skip
 _SHRINKS: Final = (8, 4, 2)
 _PROBE_STEPS: Final = 9

@@ -16,131 +16,41 @@ Invariants:
 import asyncio
 import hashlib
 import json
-import sqlite3
-import time
-from collections import OrderedDict
-from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 from urllib.parse import unquote
 
 from aiohttp import web
 
 from cas.errors import BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError, StoreFailed
 from cas.ids import ContentId, parse_content_id
-from linkeddata.access import AccessClass
 from linkeddata.iiif_image import (
-    CONTEXT,
-    PROFILE_LINK,
     IiifRequestError,
     Rendering,
     Target,
     confined_size,
-    info_document,
-    offered_size,
     parse_target,
     resolve,
 )
-from linkeddata.rights_packet import Rights, put_in, rights_packet
-from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
-from node.config import Settings
+from linkeddata.iiif_info import CONTEXT, PROFILE_LINK, info_document
+from linkeddata.rights_packet import put_in
+from node.access import ANONYMOUS, Viewer, Visibility
 from node.services.derived import THUMBNAIL_PX
-from node.services.images import ImageService, Picture, PicturesBusy, PictureUnusable
-from node.storage.db import Database
-from node.storage.facts import bytes_facts
-from node.web.keys import BLOBS, DATABASE, SETTINGS
+from node.services.images import ImageService, PicturesBusy, PictureUnusable
+from node.web.iiif_shown import Shown, WarmPicture, WarmPictures, WarmTile, look
+from node.web.keys import BLOBS, CLOCK, DATABASE, REMOTE, SETTINGS
 from node.web.problem import Problem, not_found
 from node.web.refusals import not_here, withheld
+from node.web.remote import need_of_bytes
 from node.web.viewer import viewer_of
-from runners.pyramid_file import PyramidDamaged, PyramidFile
+from runners.pyramid_file import PyramidDamaged
 
 PREFIX: Final = "/iiif/3/"
 IMAGES: Final = web.AppKey("images", ImageService)
-KEPT_S: Final = 60.0
-MOST_WARM: Final = 256
 MOST_TILES: Final = 4096
 """Addresses of tiles of one picture that are understood once; a sheet of 60 megapixels has 350 tiles of 512 pixels."""
 _TYPES: Final = {"jpg": "image/jpeg", "png": "image/png", "webp": "image/webp"}
 _CORS: Final = {"Access-Control-Allow-Origin": "*"}
 _CC: Final = "https://creativecommons.org/"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Shown:
-    """A picture as one kind of viewer may see it."""
-
-    picture: Picture
-    width: int
-    height: int
-    """Of the picture as it is offered."""
-    max_area: int | None
-    """No answer has more pixels; None where that makes no difference."""
-    cache: str
-    varies: bool
-    """Others get another answer at the same address."""
-    rights: Rights
-    packet: bytes = field(repr=False)
-    is_warm: bool = False
-    """It may be answered from memory for a while."""
-
-    @property
-    def is_whole(self) -> bool:
-        """It is offered as it is."""
-        return (self.width, self.height) == (self.picture.width, self.picture.height)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Warm:
-    shown: Shown
-    pyramid: PyramidFile
-    version: tuple[int, int]
-    until: float
-    tiles: "dict[str, _Tile]" = field(default_factory=dict)
-    """By what stands behind the identifier in an address, as it was written."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tile:
-    place: tuple[int, int, int]
-    headers: dict[str, str]
-
-
-class WarmPictures:
-    """Open pictures that were just looked at; used by the event loop only. As ``node.web.warm``, for pyramids."""
-
-    def __init__(self, database: Database, images: ImageService, closings: Any) -> None:
-        self._database = database
-        self._images = images
-        self._closings = closings
-        self._found: OrderedDict[str, _Warm] = OrderedDict()
-
-    def version(self) -> tuple[int, int] | None:
-        """Of what decides who sees what; to be asked before facts are read."""
-        version = self._database.version()
-        return None if version is None else (version, self._closings())
-
-    def find(self, hex_digits: str) -> _Warm | None:
-        """What is known about this picture and still holds."""
-        found = self._found.get(hex_digits)
-        if found is None:
-            return None
-        if found.until < time.monotonic() or found.version != self.version():
-            del self._found[hex_digits]
-            return None
-        return found
-
-    def keep(self, shown: Shown, pyramid: PyramidFile, version: tuple[int, int] | None) -> None:
-        """Remembers an open picture whose pyramid was just opened."""
-        if version is None or not shown.is_warm:
-            return
-        hex_digits = shown.picture.cid.hex
-        self._found[hex_digits] = _Warm(shown=shown, pyramid=pyramid, version=version, until=time.monotonic() + KEPT_S)
-        self._found.move_to_end(hex_digits)
-        if len(self._found) > MOST_WARM:
-            self._found.popitem(last=False)
-
-    def forget(self, hex_digits: str) -> None:
-        """Its pyramid turned out to be damaged."""
-        self._found.pop(hex_digits, None)
 
 
 WARM_PICTURES: Final = web.AppKey("warm_pictures", WarmPictures)
@@ -208,7 +118,7 @@ async def _answer(request: web.Request) -> web.StreamResponse:
     return web.Response(body=data, headers=headers)
 
 
-def _tile(request: web.Request, warm: _Warm, tile: _Tile) -> web.Response | None:
+def _tile(request: web.Request, warm: WarmPicture, tile: WarmTile) -> web.Response | None:
     """A whole tile that lies in memory; None when it does not."""
     if "If-None-Match" in request.headers:
         return None
@@ -220,14 +130,14 @@ def _tile(request: web.Request, warm: _Warm, tile: _Tile) -> web.Response | None
     return None if data is None else web.Response(body=data, headers=tile.headers)
 
 
-def _remember_tile(warm: _Warm, rest: str, rendering: Rendering, headers: dict[str, str]) -> None:
+def _remember_tile(warm: WarmPicture, rest: str, rendering: Rendering, headers: dict[str, str]) -> None:
     if not warm.pyramid.has_jpeg_tiles:
         return
     place = rendering.aligned_tile(warm.shown.width, warm.shown.height, warm.pyramid.tile_px)
     if place is not None:
         if len(warm.tiles) >= MOST_TILES:
             warm.tiles.clear()
-        warm.tiles[rest] = _Tile(place=place, headers=headers)
+        warm.tiles[rest] = WarmTile(place=place, headers=headers)
 
 
 async def _make(request: web.Request, shown: Shown, rendering: Rendering, version: tuple[int, int] | None) -> bytes:
@@ -248,8 +158,11 @@ async def _make(request: web.Request, shown: Shown, rendering: Rendering, versio
         raise Problem(422, "not-an-image", "No picture can be made of these bytes", str(error)) from error
     except PicturesBusy as error:
         raise Problem(503, "busy", "Not now", f"{error}.", headers={"Retry-After": "5"}) from error
-    except (BlobNotFound, BlobWithdrawn) as error:
+    except BlobWithdrawn as error:
         raise await not_here(request, picture.cid, viewer_of(request)) from error
+    except BlobNotFound as error:
+        problem = await need_of_bytes(request, picture.cid, viewer_of(request))
+        raise problem or await not_here(request, picture.cid, viewer_of(request)) from error
     except BlobChanged as error:
         detail = "The file behind this id was changed or is gone; no picture is made of it."
         raise Problem(404, "changed", "These bytes are not here any more", detail) from error
@@ -274,69 +187,22 @@ async def _look_up(request: web.Request, cid: ContentId, viewer: Viewer) -> Show
     """What this viewer may see of these bytes; raises the answer when that is nothing."""
     app = request.app
     settings = app[SETTINGS]
-    found = await app[DATABASE].read(lambda conn: _look(conn, cid, viewer, settings))
+    found = await app[DATABASE].read(lambda conn: look(conn, cid, viewer, settings))
     if isinstance(found, Visibility):
         if found.absent:
             raise await not_here(request, cid, viewer)
         raise withheld(found, settings, cid)
     if isinstance(found, str):
         raise Problem(422, "not-an-image", "No picture can be made of these bytes", found)
-    if await asyncio.to_thread(app[BLOBS].is_withdrawn, cid):
+    if await asyncio.to_thread(_note_use, request, cid):
         raise await not_here(request, cid, viewer)
     return found
 
 
-def _look(conn: sqlite3.Connection, cid: ContentId, viewer: Viewer, settings: Settings) -> Shown | Visibility | str:
-    """What may be shown; a refusal; or why there is no picture."""
-    images, facts = settings.images, bytes_facts(conn, cid)
-
-    def ask(who: Viewer) -> Visibility:
-        return decide(
-            who, Door.IMAGE, facts, anonymous_max_px=images.anonymous_max_px,
-            restricted_thumbnail_px=images.restricted_thumbnail_px,
-        )  # fmt: skip
-
-    seen, public = ask(viewer), ask(ANONYMOUS)
-    if not seen.allowed:
-        return seen
-    row = conn.execute(
-        """SELECT * FROM (
-             SELECT iri, width, height, coalesce(problem, '') AS problem, 0 AS age FROM medium WHERE image = :image
-             UNION ALL SELECT iri, width, height, '', 1 FROM medium_version WHERE image = :image
-           ) ORDER BY width IS NULL, age, iri LIMIT 1""",
-        {"image": cid.hex},
-    ).fetchone()
-    if row is None or not row["width"] or not row["height"]:
-        return (row["problem"] if row is not None else "") or "the picture could not be read when it was taken in"
-    width, height = offered_size(row["width"], row["height"], seen.max_px)
-    is_limited = (width, height) != (row["width"], row["height"])
-    limit = min(images.max_output_pixels, width * height)
-    is_open = facts.access is AccessClass.OPEN and not facts.sensitive
-    if not public.allowed or public.max_px != seen.max_px or not is_open:
-        cache = "private, no-store"
-    elif seen.max_px is None:
-        cache = "public, max-age=31536000, immutable"
-    else:
-        cache = "public, max-age=86400"
-    rights = _rights(conn, row["iri"])
-    return Shown(
-        picture=Picture(cid=cid, width=row["width"], height=row["height"]), width=width, height=height,
-        max_area=limit if is_limited or limit < width * height else None, cache=cache,
-        varies=public.max_px is not None, rights=rights, packet=rights_packet(rights),
-        is_warm=viewer == ANONYMOUS and is_open and seen.max_px is None,
-    )  # fmt: skip
-
-
-def _rights(conn: sqlite3.Connection, iri: str) -> Rights:
-    """What the public record of a medium says."""
-    row = conn.execute("SELECT body FROM record WHERE iri = ? AND state = 'active'", (iri,)).fetchone()
-    if row is None:
-        return Rights()
-    body: dict[str, Any] = json.loads(row["body"])
-    return Rights(
-        licence=str(body.get("dcterms:license", "")), terms=str(body.get("xmpRights:UsageTerms", "")),
-        holder=str(body.get("dcterms:rightsHolder", "")), source=iri,
-    )  # fmt: skip
+def _note_use(request: web.Request, cid: ContentId) -> bool:
+    """Whether the bytes were withdrawn; notes that they are of use, for images of other places."""
+    request.app[REMOTE].bytes.note_use(cid, now=request.app[CLOCK]())
+    return request.app[BLOBS].is_withdrawn(cid)
 
 
 def _identifier(target: Target) -> ContentId:

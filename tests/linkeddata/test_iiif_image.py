@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from linkeddata.iiif_image import (
     IiifRequestError,
     confined_size,
-    info_document,
     level_sizes,
     offered_size,
     parse_target,
     resolve,
 )
+from linkeddata.iiif_info import info_document
 
 ID = "0" * 64
 
