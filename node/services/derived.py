@@ -115,8 +115,12 @@ class DerivedPictures:
             if write(descriptor) != (width, height):
                 raise PyramidDamaged("the picture has another size than its record says")
             os.fsync(descriptor)
-            found = PyramidFile.open(temporary, width=width, height=height, tile_px=self.tile_px)
-            self._publish(temporary, path)
+            try:
+                found = PyramidFile.open(temporary, width=width, height=height, tile_px=self.tile_px)
+                self._publish(temporary, path)
+            except FileNotFoundError:  # whoever withdraws removes what is half written, too
+                self._unless_withdrawn(cid, path)
+                raise
         self._unless_withdrawn(cid, path)
         self._touch(cid, path, (found, 0.0))
         self._spend(found.size, spare=path)

@@ -10,11 +10,13 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
 
+from cas.errors import BlobWithdrawn
 from cas.ids import ContentId
 from node.app import build_application
 from node.folder import NodeFolder
 from node.services import images as image_service
 from node.services.images import ImageService, Picture, PicturesBusy, PictureUnusable
+from node.services.withdraw import plan_withdrawal, withdraw
 from node.web.iiif import IMAGES
 from runners.catalogue import Catalogue
 from runners.errors import WorkerDied
@@ -198,3 +200,47 @@ def test_a_sweep_removes_other_recipes_and_what_killed_processes_left(make_node:
     os.utime(left, (1, 1))
     assert derived.sweep() == 2
     assert sorted(folder.iterdir()) == sorted((mine, fresh))
+
+
+def copied(descriptor: int, data: bytes) -> tuple[int, int]:
+    os.write(descriptor, data)
+    return 1500, 1100
+
+
+async def test_a_pyramid_that_was_being_made_when_its_image_was_withdrawn_is_not_kept(
+    make_node: Make, tmp_path: Path
+) -> None:
+    """The mark is set before files are looked for; it is asked for after a file is there."""
+    node = make_node()
+    data = jpeg(1, size=(1500, 1100))
+    ingest(node, write_archive(tmp_path / "a", rows_of(1), images=lambda number: data))
+    cid = ContentId.of(data)
+    service = ImageService(node.settings, node.blobs)
+    picture = Picture(cid=cid, width=1500, height=1100)
+    real = service._decoder
+    await service.pyramid(picture)
+    sound = service.derived.path("pyramids", cid).read_bytes()
+    service.derived.drop(cid)
+
+    class Meanwhile:
+        """Withdraws the image while the decoder is at it."""
+
+        def write_pyramid(self, image_fd: int, out_fd: int, *, tile_px: int) -> tuple[int, int]:
+            size = real.write_pyramid(image_fd, out_fd, tile_px=tile_px)
+            withdraw(node, plan_withdrawal(node, cid), reason="error", now=NOW, new_key=b"k" * 32)
+            return size
+
+        def close(self) -> None:
+            real.close()
+
+    service._decoder = Meanwhile()  # type: ignore[assignment]
+    with pytest.raises(BlobWithdrawn):
+        await service.pyramid(picture)
+    with pytest.raises(BlobWithdrawn):  # and when the withdrawal looked for files just before this one had its name
+        service.derived.keep_pyramid(cid, width=1500, height=1100, write=lambda descriptor: copied(descriptor, sound))
+    with pytest.raises(BlobWithdrawn):
+        service.derived.keep_thumbnail(cid, b"\xff\xd8 small \xff\xd9")
+    with pytest.raises(BlobWithdrawn):
+        await service.thumbnail(picture)
+    assert not [path for path in node.settings.derived_path.rglob("*") if path.is_file()]
+    service.close()
