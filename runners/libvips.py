@@ -68,6 +68,13 @@ def prepare(*, concurrency: int) -> None:
         pyvips.Introspect.get(name)
 
 
+def warm_up() -> None:
+    """Does once what the library does at its first picture, so that no visitor waits for it. Starts threads."""
+    grey = pyvips.Image.black(64, 64, bands=3).copy(interpretation="srgb")
+    small = pyvips.Image.jpegload_source(pyvips.Source.new_from_memory(grey.jpegsave_buffer(keep="none")))
+    small.thumbnail_image(32, size="force").jpegsave_buffer(keep="none")
+
+
 def write_pyramid(stream: IO[bytes], size_bytes: int, out_fd: int, *, limits: Limits, tile_px: int) -> Header:
     """Writes the pyramid of a picture into an open, empty file; returns what its header said.
 
@@ -99,6 +106,7 @@ def thumbnail_of_file(stream: IO[bytes], size_bytes: int, *, limits: Limits, lon
     Raises:
         ImageRefused, MemoryError, OSError: as in ``write_pyramid``.
     """
+    pyvips.vips_lib.vips_concurrency_set(1)  # decoding is nearly all of it: more threads only wait for each other
     header = read_header(stream, size_bytes, limits)
     image = _upright(stream, size_bytes, header, limits, at_least_px=longest_px)
     width, height = confined_size(header.width, header.height, longest_px)

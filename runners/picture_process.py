@@ -3,8 +3,8 @@
 Reads requests from its control socket, one message each, with the descriptors it needs: first where the answer goes,
 then the file to read, then (for a pyramid) the file to write. There are two modes:
 
-- ``fork``: for files of strangers. Every request is answered by a child that is forked for it and ends with it, so what
-  a hostile file does in a decoder dies with that file, and touches no other.
+- ``fork``: for files of strangers. Every request is answered by a child that was forked for it and ends with it: what a
+  hostile file does in a decoder dies with that file, and touches no other. One child always waits for the next.
 - ``stay``: for pyramids, which an own process wrote. Requests are answered one after the other.
 
 An answer is a head of eight bytes (two lengths), a JSON object and, for pictures, bytes; then the end of the stream.
@@ -42,6 +42,8 @@ from runners.sandbox import die_with_parent, lock_down
 MAX_REQUEST_BYTES: Final = 65_536
 MAX_WRITTEN_BYTES: Final = 8 * 1024**3
 """A pyramid is hardly larger than its picture; twice the largest picture file that may come."""
+_TAKEN: Final = b"+"
+_OVER: Final = b"-"
 _FORK_THREADS: Final = 2
 """Threads of libvips for one picture: decoding is one of them, encoding tiles the other."""
 
@@ -60,27 +62,44 @@ def main() -> int:
         gc.freeze()  # children share what is there as long as nobody walks over it
         gc.disable()
         signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel takes children away when they end
+        while _let_one_work(control, limits, cpu_s):
+            pass
+        return 0
     while True:
         data, descriptors, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, 3)
         if not data:
             return 0
-        if is_forking:
-            if os.fork() == 0:
-                control.close()
-                _child(json.loads(data), descriptors, limits, cpu_s)
-        else:
-            _answer(json.loads(data), descriptors, limits)
+        _answer(json.loads(data), descriptors, limits)
         for descriptor in descriptors:
             os.close(descriptor)
 
 
-def _child(request: dict[str, Any], descriptors: list[int], limits: Limits, cpu_s: int) -> None:
+def _let_one_work(control: socket.socket, limits: Limits, cpu_s: int) -> bool:
+    """Forks a child that waits for a request, and comes back when it has one; False when there will be none."""
+    told, tells = os.pipe()
+    if os.fork() == 0:
+        os.close(told)
+        _child(control, tells, limits, cpu_s)
+    os.close(tells)
+    try:
+        return os.read(told, 1) != _OVER  # nothing: the child ended before it had any, and the next one takes its place
+    finally:
+        os.close(told)
+
+
+def _child(control: socket.socket, tells: int, limits: Limits, cpu_s: int) -> None:
     """One request, and the end of this process."""
     code = 1
     try:
         die_with_parent()
-        resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-        _answer(request, descriptors, limits)
+        libvips.warm_up()
+        data, descriptors, _, _ = socket.recv_fds(control, MAX_REQUEST_BYTES, 3)
+        control.close()  # whatever this picture does, the requests of others are out of its reach
+        os.write(tells, _TAKEN if data else _OVER)
+        os.close(tells)
+        if data:
+            resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
+            _answer(json.loads(data), descriptors, limits)
         code = 0
     finally:
         os._exit(code)

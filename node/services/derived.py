@@ -148,10 +148,17 @@ class DerivedPictures:
         self._unless_withdrawn(cid, path)
         self._spend(len(data), spare=path)
 
-    def drop(self, cid: ContentId) -> None:
-        """Removes the pyramid of these bytes: it is damaged."""
-        self.forget_open(cid)
-        self.path("pyramids", cid).unlink(missing_ok=True)
+    def drop(self, cid: ContentId, damaged: PyramidFile | None = None) -> None:
+        """Removes the pyramid of these bytes: it is damaged. One that was made anew meanwhile stays."""
+        path = self.path("pyramids", cid)
+        if damaged is None or _is_there(path, damaged.fd):
+            self.forget_open(cid)
+            path.unlink(missing_ok=True)
+
+    def is_open(self, cid: ContentId, pyramid: PyramidFile) -> bool:
+        """Whether this is the pyramid that is given out now."""
+        known = self._open.get(cid.hex)
+        return known is not None and known[0] is pyramid
 
     def forget_open(self, cid: ContentId) -> None:
         """Closes the pyramid of these bytes once nobody reads it any more."""

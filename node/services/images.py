@@ -90,25 +90,28 @@ class ImageService:
             task.add_done_callback(_look_at)
         return await asyncio.shield(task)  # whoever goes away leaves it to the others
 
-    async def cut(self, picture: Picture, rendering: Rendering, *, offered: tuple[int, int]) -> bytes:
+    async def cut(
+        self, picture: Picture, rendering: Rendering, *, offered: tuple[int, int], known: PyramidFile | None = None
+    ) -> bytes:
         """An encoded picture.
 
         Args:
             picture: of which image.
             rendering: what of it, in the pixels of the size it is offered at.
             offered: that size.
+            known: its pyramid, where it was just opened.
 
         Raises: as ``pyramid``.
         """
         for is_last in (False, True):
-            pyramid = await self.pyramid(picture)
+            pyramid = known if known is not None and not is_last else await self.pyramid(picture)
             request = cut_request(rendering, picture, offered, levels=len(pyramid.levels))
             try:
                 return await self._cuts.run(lambda: self._cutters.cut(pyramid.fd, request))  # noqa: B023 - awaited here
             except ImageRefused as error:
                 if is_last:
                     raise PictureUnusable(str(error)) from error
-                await asyncio.to_thread(self.derived.drop, picture.cid)
+                await asyncio.to_thread(self.derived.drop, picture.cid, pyramid)
             except (UnitFailed, WorkerDied) as error:
                 if is_last:
                     raise PicturesBusy(str(error)) from error
@@ -128,7 +131,7 @@ class ImageService:
             except (PyramidDamaged, OSError) as error:
                 if is_last:
                     raise PicturesBusy(str(error)) from error
-                await asyncio.to_thread(self.derived.drop, picture.cid)
+                await asyncio.to_thread(self.derived.drop, picture.cid, pyramid)
         raise AssertionError  # pragma: no cover - the loop returns or raises
 
     async def thumbnail(self, picture: Picture) -> bytes:

@@ -114,7 +114,7 @@ async def _answer(request: web.Request) -> web.StreamResponse:
         return web.Response(status=304, headers={name: headers[name] for name in kept if name in headers})
     if warm is not None:
         _remember_tile(warm, target.raw_rest, rendering, headers)
-    data = await _make(request, shown, rendering, version)
+    data = await _make(request, shown, rendering, warm, version)
     return web.Response(body=data, headers=headers)
 
 
@@ -140,7 +140,9 @@ def _remember_tile(warm: WarmPicture, rest: str, rendering: Rendering, headers: 
         warm.tiles[rest] = WarmTile(place=place, headers=headers)
 
 
-async def _make(request: web.Request, shown: Shown, rendering: Rendering, version: tuple[int, int] | None) -> bytes:
+async def _make(
+    request: web.Request, shown: Shown, rendering: Rendering, warm: WarmPicture | None, version: tuple[int, int] | None
+) -> bytes:
     images, picture = request.app[IMAGES], shown.picture
     try:
         if shown.is_whole and _is_thumbnail(shown, rendering):
@@ -149,10 +151,14 @@ async def _make(request: web.Request, shown: Shown, rendering: Rendering, versio
         if shown.is_whole:
             place = rendering.aligned_tile(shown.width, shown.height, images.derived.tile_px)
         tile = None if place is None else await images.tile(picture, place)
-        request.app[WARM_PICTURES].keep(shown, await images.pyramid(picture), version)
+        pyramid = warm.pyramid if warm is not None else await images.pyramid(picture)
+        if warm is None:
+            request.app[WARM_PICTURES].keep(shown, pyramid, version)
         if tile is not None:
             return tile
-        data = await images.cut(picture, rendering, offered=(shown.width, shown.height))
+        data = await images.cut(picture, rendering, offered=(shown.width, shown.height), known=pyramid)
+        if not images.derived.is_open(picture.cid, pyramid):
+            request.app[WARM_PICTURES].forget(picture.cid.hex)  # it was damaged and made anew, or has left the cache
         return put_in(data, shown.packet)
     except PictureUnusable as error:
         raise Problem(422, "not-an-image", "No picture can be made of these bytes", str(error)) from error
