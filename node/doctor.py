@@ -26,6 +26,7 @@ from node.services.ingest_rules import RULES_PREFIX, outdated_sources
 from node.services.tiers import open_tiering
 from node.setup import check_origin
 from node.storage.db import connect, migrations, schema_version
+from runners.pictures import check_decoder
 from runners.sandbox import report_isolation
 
 Level = Literal["ok", "warning", "problem"]
@@ -58,6 +59,7 @@ def examine(folder: Path, *, now: datetime) -> list[Finding]:
         findings.extend(check(settings))
     findings.extend(_clock(settings, now))
     findings.extend(_isolation(settings))
+    findings.extend(_pictures())
     return findings
 
 
@@ -348,3 +350,13 @@ def _isolation(settings: Settings) -> Iterator[Finding]:
             else "jobs run all the same, because require_isolation is off"
         )
         yield Finding(level="problem", about="isolation", text=f"{report.text}; {consequence}")
+
+
+def _pictures() -> Iterator[Finding]:
+    problem = check_decoder()
+    if problem:
+        text = f"pictures cannot be decoded, so nobody can zoom: {problem}; reinstall pyvips and pyvips-binary"
+        yield Finding(level="problem", about="pictures", text=text)
+    else:
+        version = _installed("pyvips-binary")
+        yield Finding(level="ok", about="pictures", text=f"decoded in processes of their own (libvips {version})")

@@ -36,7 +36,7 @@ from PIL import Image
 from runners import libvips
 from runners.decode import Limits, open_descriptor
 from runners.errors import BeyondLimits, ImageRefused
-from runners.picture_wire import HEAD
+from runners.picture_wire import HEAD, READY
 from runners.sandbox import die_with_parent, lock_down
 
 MAX_REQUEST_BYTES: Final = 65_536
@@ -57,6 +57,7 @@ def main() -> int:
     Image.init()
     libvips.prepare(concurrency=_FORK_THREADS if is_forking else 1)
     lock_down(memory_bytes=memory_mib * 1_048_576, file_bytes=MAX_WRITTEN_BYTES if is_forking else 0)
+    control.send(READY)
     if is_forking:
         gc.collect()
         gc.freeze()  # children share what is there as long as nobody walks over it

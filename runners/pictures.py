@@ -14,10 +14,12 @@ import os
 import queue
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,8 +28,8 @@ from typing import Any, Final, Literal
 from linkeddata.errors import DocumentError
 from linkeddata.json_strict import Json, as_object, parse_json
 from runners.decode import Limits
-from runners.errors import BeyondLimits, ImageRefused, UnitFailed, WorkerDied
-from runners.picture_wire import HEAD, MAX_ANSWER_BYTES, MAX_SAID_BYTES
+from runners.errors import BeyondLimits, ImageRefused, RunnerError, UnitFailed, WorkerDied
+from runners.picture_wire import HEAD, MAX_ANSWER_BYTES, MAX_SAID_BYTES, READY
 from runners.workers import plain_reason
 
 DECODER_MEMORY_MIB: Final = 4096
@@ -37,6 +39,9 @@ CUTTER_MEMORY_MIB: Final = 1536
 DECODE_CPU_S: Final = 120
 """Processor seconds of one picture: 400 megapixels take about 10."""
 DECODE_S: Final = 180.0
+START_S: Final = 60.0
+"""Starting takes 0.4 s here; a cold disk or a busy machine takes far longer."""
+ENDING_S: Final = 0.2
 CUT_S: Final = 30.0
 CUTS_PER_PROCESS: Final = 5_000
 """After so many a process is replaced, whatever it may have gathered."""
@@ -48,6 +53,10 @@ class Said:
 
     facts: dict[str, Json]
     body: bytes
+
+
+class _EndedBeforehand(WorkerDied):
+    """The process itself ended, not the child that was at this picture."""
 
 
 @dataclass(slots=True)
@@ -82,6 +91,9 @@ class _Process:
             except TimeoutError as error:
                 self.stop(generation)
                 raise WorkerDied(f"no answer within {timeout_s:g} s") from error
+        if not data and not self._is_running(generation):
+            self.stop(generation)
+            raise _EndedBeforehand("the picture process was ended")
         return _said(data)
 
     def stop(self, generation: int | None = None) -> None:
@@ -94,6 +106,17 @@ class _Process:
     def pid(self) -> int | None:
         """Process id while it runs."""
         return None if self.popen is None else self.popen.pid
+
+    def _is_running(self, generation: int) -> bool:
+        """Whether the one of this generation has not ended; waits a moment for one that is about to."""
+        popen = self.popen
+        if popen is None or generation != self.generation:
+            return False
+        try:
+            popen.wait(ENDING_S)
+        except subprocess.TimeoutExpired:
+            return True
+        return False
 
     def _send(self, message: bytes, files: list[int]) -> int:
         with self.guard:
@@ -131,6 +154,14 @@ class _Process:
         self.control = ours
         self.generation += 1
         self.answered = 0
+        ours.settimeout(START_S)
+        try:
+            is_ready = ours.recv(16) == READY
+        except OSError:
+            is_ready = False
+        if not is_ready:
+            self._end()
+            raise UnitFailed("picture processes do not start here: vasculum doctor says more")
 
     def _end(self) -> None:
         if self.control is not None:
@@ -181,16 +212,13 @@ class Decoder:
         return self._process.pid
 
     def _ask(self, request: dict[str, Any], files: tuple[int, ...]) -> Said:
-        before = self._process.generation
         try:
             return self._process.ask(request, files, self._timeout_s)
-        except WorkerDied:
-            if self._process.popen is not None and self._process.generation == max(before, 1):
-                raise  # this picture's own child died; its parent is well
+        except _EndedBeforehand:  # because of another picture, or by somebody: not this picture's fault
             if len(files) > 1:
                 os.ftruncate(files[1], 0)
                 os.lseek(files[1], 0, os.SEEK_SET)
-            return self._process.ask(request, files, self._timeout_s)  # it was ended because of another picture
+            return self._process.ask(request, files, self._timeout_s)
 
 
 class Cutters:
@@ -243,6 +271,29 @@ class Cutters:
             raise
         finally:
             self._free.put(process)
+
+
+def check_decoder() -> str:
+    """Makes a pyramid of a picture of one pixel; empty, or why that does not work here. Blocking, about 0.5 s."""
+    parts = (
+        (b"IHDR", struct.pack(">IIBBBBB", 1, 1, 8, 2, 0, 0, 0)),
+        (b"IDAT", zlib.compress(b"\0abc")),
+        (b"IEND", b""),
+    )
+    picture = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data)) for kind, data in parts
+    )
+    decoder = Decoder(Limits())
+    source, out = os.memfd_create("picture"), os.memfd_create("pyramid")
+    try:
+        os.write(source, picture)
+        return "" if decoder.write_pyramid(source, out, tile_px=256) == (1, 1) else "it says another size"
+    except (RunnerError, OSError) as error:
+        return str(error)
+    finally:
+        decoder.close()
+        os.close(source)
+        os.close(out)
 
 
 def _receive(reply: socket.socket, deadline: float) -> bytearray:
