@@ -6,6 +6,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import hostile_pictures as made
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from runners.decode import Limits
+from runners.decode import Limits, decode_upright
 from runners.errors import ImageRefused, RunnerError, UnitFailed, WorkerDied
 from runners.pictures import Cutters, Decoder, check_decoder
 from runners.pyramid_file import JPEG, PyramidDamaged, PyramidFile, page_sizes, read_index
@@ -317,3 +318,21 @@ def test_the_index_believes_nothing(studio: Studio, large: bytes) -> None:
             with pytest.raises(PyramidDamaged):
                 read_index(stream.fileno(), len(whole), tile_px=TILE, sizes=other)
     assert JPEG == 7
+
+
+@pytest.mark.real_data
+def test_real_specimens_come_out_as_pillow_sees_them(studio: Studio, shared_data: Path) -> None:
+    paths = sorted(path for path in shared_data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".tif"))
+    assert len(paths) > 100
+    for path in paths:
+        with path.open("rb") as stream:
+            upright = Image.fromarray(decode_upright(stream, path.stat().st_size, Limits()))
+        size = [min(side, 200) for side in upright.size]
+        wanted = np.asarray(upright.resize(size, Image.Resampling.LANCZOS))
+        (width, height), out = studio.pyramid(path.read_bytes())
+        try:
+            found = studio.cutters.cut(out, cut(width, height, size=size))
+        finally:
+            os.close(out)
+        assert (width, height) == upright.size
+        assert np.abs(np.asarray(Image.open(io.BytesIO(found))).astype(int) - wanted.astype(int)).mean() < 3, path
