@@ -127,13 +127,12 @@ def build_application(
     app[CLOCK] = clock
     app[ENVIRONMENT] = pages.make_environment()
     follow_identities(settings, folder.blobs)
-    app[PREVIEWS] = Previews(settings, folder.blobs)
-    app[iiif.IMAGES] = ImageService(settings, folder.blobs)
-    app[iiif.WARM_PICTURES] = WarmPictures(folder.database, folder.blobs.closings)
     app[CARE] = care = Care(folder.blobs, settings, clock=clock, monotonic=time.monotonic)
     app[REMOTE] = remote = RemoteMedia(settings, folder.database, folder.blobs, clock=clock, wait=time.sleep)
     app[NEEDS] = needs = RemoteNeeds(settings, folder.database, remote, clock=clock)
     app[PREVIEWS] = Previews(settings, folder.blobs, read=care.served)
+    app[iiif.IMAGES] = ImageService(settings, folder.blobs, read=care.served)
+    app[iiif.WARM_PICTURES] = WarmPictures(folder.database, folder.blobs.closings)
     app[TIERS] = tiers = TierWork(
         folder.blobs,
         open_tiering(settings, folder.blobs, clock=clock, environ=os.environ),

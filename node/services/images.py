@@ -21,6 +21,7 @@ from typing import Final, TypeVar
 
 from cas.errors import BlobWithdrawn, CasError
 from cas.ids import ContentId
+from cas.pace import TookOf
 from cas.store import BlobStore
 from linkeddata.iiif_image import Rendering, parse_target, resolve
 from node.config import Settings
@@ -60,12 +61,13 @@ class Picture:
 class ImageService:
     """The pictures of one node; used by its event loop, works in threads and processes of its own."""
 
-    def __init__(self, settings: Settings, blobs: BlobStore, *, cutters: Cutters | None = None) -> None:
+    def __init__(self, settings: Settings, blobs: BlobStore, *, read: TookOf = lambda _volume, _count: None) -> None:
         images = settings.images
         self._blobs = blobs
+        self._read = read
         self.derived = DerivedPictures(settings, blobs)
         self._decoder = Decoder(Limits(max_pixels=images.max_pixels, max_file_bytes=images.max_file_bytes))
-        self._cutters = cutters or Cutters(images.cutters)
+        self._cutters = Cutters(images.cutters)
         self._decodes = _Line("decode", images.decoders, MOST_WAITING_DECODES)
         self._cuts = _Line("cut", images.cutters, MOST_WAITING_CUTS)
         self._making: dict[str, asyncio.Task[PyramidFile]] = {}
@@ -197,6 +199,7 @@ class ImageService:
 
     def _pyramid_of_file(self, picture: Picture) -> PyramidFile:
         with self._blobs.open_blob(picture.cid) as blob:
+            self._read(blob.place.volume, blob.size)
 
             def write(descriptor: int) -> tuple[int, int]:
                 size = self._decoder.write_pyramid(blob.fd, descriptor, tile_px=self.derived.tile_px)
@@ -207,6 +210,7 @@ class ImageService:
 
     def _thumbnail_of_file(self, picture: Picture) -> bytes:
         with self._blobs.open_blob(picture.cid) as blob:
+            self._read(blob.place.volume, blob.size)
             data = self._decoder.thumbnail(blob.fd, longest_px=THUMBNAIL_PX)
             blob.check_unchanged()
         return data

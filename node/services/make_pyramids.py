@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
-from cas.errors import BlobNotFound, BlobWithdrawn, CasError
+from cas.errors import BlobArchived, BlobNotFound, CasError
 from cas.ids import ContentId
 from node.access import ANONYMOUS, Door, decide
 from node.services.images import ImageService, Picture, PicturesBusy, PictureUnusable
@@ -43,7 +43,9 @@ def make_pyramids(
         try:
             images.make_pyramid(picture)
             made = Made(picture=picture)
-        except (PictureUnusable, PicturesBusy, BlobNotFound, BlobWithdrawn) as error:
+        except BlobArchived:
+            made = Made(picture=picture, problem="its file lies in the archive, and is not brought back for this")
+        except (PictureUnusable, PicturesBusy, BlobNotFound) as error:
             made = Made(picture=picture, problem=str(error))
         except CasError as error:
             made = Made(picture=picture, problem=f"its file cannot be used: {error}")

@@ -21,7 +21,7 @@ from urllib.parse import unquote
 
 from aiohttp import web
 
-from cas.errors import BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError, StoreFailed
+from cas.errors import BlobArchived, BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError, StoreFailed
 from cas.ids import ContentId, parse_content_id
 from linkeddata.iiif_image import (
     IiifRequestError,
@@ -164,6 +164,8 @@ async def _make(
         raise Problem(422, "not-an-image", "No picture can be made of these bytes", str(error)) from error
     except PicturesBusy as error:
         raise Problem(503, "busy", "Not now", f"{error}.", headers={"Retry-After": "5"}) from error
+    except BlobArchived:
+        raise  # who gets here may see them: 202, and they are brought back
     except BlobWithdrawn as error:
         raise await not_here(request, picture.cid, viewer_of(request)) from error
     except BlobNotFound as error:
