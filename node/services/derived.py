@@ -58,7 +58,8 @@ KINDS: Final = {"pyramids": ".tif", "thumbnails": ".jpg"}
 class DerivedPictures:
     """The derived pictures of one node; thread-safe."""
 
-    def __init__(self, settings: Settings, blobs: BlobStore) -> None:
+    def __init__(self, settings: Settings, blobs: BlobStore, *, may_write: bool = True) -> None:
+        self._may_write = may_write
         self._root = settings.derived_path
         self._blobs = blobs
         self._budget = settings.images.pyramids_max_bytes
@@ -88,9 +89,7 @@ class DerivedPictures:
         except (OSError, PyramidDamaged):
             self.drop(cid)
             return None
-        if self._blobs.is_withdrawn(cid):
-            path.unlink(missing_ok=True)
-            raise BlobWithdrawn(cid)
+        self._unless_withdrawn(cid, path)
         self._touch(cid, path, (found, 0.0))
         return found
 
@@ -153,7 +152,8 @@ class DerivedPictures:
         path = self.path("pyramids", cid)
         if damaged is None or _is_there(path, damaged.fd):
             self.forget_open(cid)
-            path.unlink(missing_ok=True)
+            if self._may_write:
+                path.unlink(missing_ok=True)
 
     def is_open(self, cid: ContentId, pyramid: PyramidFile) -> bool:
         """Whether this is the pyramid that is given out now."""
@@ -206,13 +206,14 @@ class DerivedPictures:
 
     def _unless_withdrawn(self, cid: ContentId, path: Path) -> None:
         if self._blobs.is_withdrawn(cid):
-            path.unlink(missing_ok=True)
+            if self._may_write:
+                path.unlink(missing_ok=True)
             raise BlobWithdrawn(cid)
 
     def _touch(self, cid: ContentId, path: Path, entry: tuple[PyramidFile, float]) -> None:
         found, last = entry
         now = time.monotonic()
-        if not last or now - last > TOUCH_S:
+        if self._may_write and (not last or now - last > TOUCH_S):
             with contextlib.suppress(OSError):
                 os.utime(path)
             last = now

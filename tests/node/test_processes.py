@@ -112,6 +112,9 @@ async def test_every_answer_is_the_one_of_the_core(pair: Pair, session: aiohttp.
         hex_ = pair.images[kind]  # type: ignore[attr-defined]
         specimen = pair.specimens[kind].rpartition("/")[2]  # type: ignore[attr-defined]
         paths += [f"/cas/sha256/{hex_}", f"/{hex_}", f"/media/sha256/{hex_}", f"/specimen/{specimen}"]
+        paths += [
+            f"/iiif/3/{hex_}{rest}" for rest in ("", "/info.json", "/full/max/0/default.png", "/full/9,,/0/default.jpg")
+        ]
     for path in paths:
         for method in ("GET", "HEAD", "POST", "DELETE"):
             for headers in ({}, {"Accept": "text/html"}):
@@ -284,6 +287,43 @@ def test_a_reading_process_cannot_write(make_node: Make, tmp_path: Path) -> None
         BlobStore.open_to_read(tmp_path / "nothing")
 
 
+async def test_whole_tiles_of_pyramids_that_are_there_need_no_core(
+    make_node: Make, tmp_path: Path, session: aiohttp.ClientSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = make_node()
+    data = jpeg(1, size=(1800, 1200))
+    ingest(node, write_archive(tmp_path / "a", rows_of(1), images=lambda number: data))
+    async with pair_of(node) as pair:
+        tile = f"/iiif/3/{ContentId.of(data).hex}/512,0,512,512/512,512/0/default.jpg"
+        first = await ask(session, pair.reader + tile)  # the core makes the pyramid
+        assert first[0] == 200
+        assert await ask(session, pair.reader + tile) == first  # found on the disk
+        forwarder = pair.reader_app[FORWARDER]
+        asked = []
+        real = forwarder.forward
+
+        async def forward(request: web.Request) -> web.StreamResponse:
+            asked.append(request.path)
+            return await real(request)
+
+        monkeypatch.setattr(forwarder, "forward", forward)
+        for _ in range(3):  # from memory
+            assert await ask(session, pair.reader + tile) == first
+        assert asked == []
+        region = tile.replace("512,0,512,512/", "500,0,512,512/")
+        assert await ask(session, pair.reader + region) == await ask(session, pair.core + region)
+        assert asked == [region]
+        (path,) = node.settings.derived_path.glob("pyramids/*/*")
+        path.write_bytes(b"damaged")
+        with node.database.transaction() as conn:
+            conn.execute("UPDATE medium SET access = access")  # what was remembered is asked for again
+        assert await ask(session, pair.reader + tile) == first
+        assert path.stat().st_size > 10_000, "the core made it again"
+        with node.database.transaction() as conn:
+            conn.execute("UPDATE medium SET access = 1")
+        assert (await ask(session, pair.reader + tile))[0] == 403
+
+
 def test_every_route_that_a_reading_process_has_only_reads(pair_routes: dict[str, str]) -> None:
     assert len(pair_routes) == len(_OWN), "each handler stands in the list once"
     assert all(method in ("GET", "HEAD") for method in pair_routes.values())
@@ -291,11 +331,11 @@ def test_every_route_that_a_reading_process_has_only_reads(pair_routes: dict[str
 
 @pytest.fixture
 def pair_routes() -> dict[str, str]:
-    from node.web import blobs, listing_api, pages, records_api
+    from node.web import blobs, iiif, listing_api, pages, records_api
 
     return {
         route.handler.__qualname__ + route.handler.__module__: route.method
-        for module in (pages, blobs, records_api, listing_api)
+        for module in (pages, blobs, iiif, records_api, listing_api)
         for route in module.routes()
         if route.handler in _OWN
     }
