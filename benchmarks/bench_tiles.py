@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import numpy as np
 from PIL import Image, ImageDraw
 
-from benchmarks.bench_serve import SERVER, free_port
+from benchmarks.bench_serve import free_port
 from benchmarks.measure import in_turns, show_timings
 from cas.ids import ContentId
 from linkeddata.iiif_image import level_sizes
@@ -49,6 +49,25 @@ http {{ access_log off; keepalive_requests 1000000;
   server {{ listen 127.0.0.1:{port};
     location / {{ fastcgi_pass iip; fastcgi_param QUERY_STRING $query_string; fastcgi_param REQUEST_METHOD $request_method;
       fastcgi_param CONTENT_TYPE $content_type; fastcgi_param REQUEST_URI $request_uri; fastcgi_param HTTP_HOST $http_host; }} }} }}
+"""
+SERVER = """
+import asyncio, sys
+from datetime import UTC, datetime
+from pathlib import Path
+from aiohttp import web
+from node.app import build_application
+from node.folder import open_folder
+from node.web.listen import AT_ONCE, NodeSite
+from runners.catalogue import Catalogue
+async def main():
+    with open_folder(Path(sys.argv[1])) as folder:
+        app = build_application(folder, catalogue=Catalogue.of(()), clock=lambda: datetime.now(UTC))
+        runner = web.AppRunner(app, access_log=None)
+        await runner.setup()
+        await NodeSite(runner, "127.0.0.1", int(sys.argv[2]), answers=app[AT_ONCE]).start()
+        print("ready", flush=True)
+        await asyncio.Event().wait()
+asyncio.run(main())
 """
 ENCODER = """
 import asyncio, os, sys
