@@ -164,11 +164,13 @@ def build_medium(
     rights_holder: str = "",
     identifier: str = "",
     source_address: str = "",
+    px_per_mm: str = "",
 ) -> dict[str, Json]:
     """The public document of a medium: what it shows, its content id, its licence, and how its bytes may be had.
 
     ``source_address`` is where the image lies while it has no content id: Audiovisual Core asks for the address of an
-    access point and for no hash of it.
+    access point and for no hash of it. ``px_per_mm`` is the resolution on the plane of the specimen, as the institution
+    states it (decimal text).
     """
     document: dict[str, Json] = {
         "@id": iri,
@@ -184,6 +186,8 @@ def build_medium(
     document.update(_bytes_terms(facts, origin=origin, is_open=is_open))
     if source_address and is_open and facts.content_id is None:
         document["ac:accessURI"] = source_address
+    if px_per_mm:
+        document["vasculum:pixelsPerMillimetre"] = px_per_mm
     if title and not sensitive:
         document["dcterms:title"] = title
     if rights_holder:

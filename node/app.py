@@ -61,6 +61,7 @@ from node.web.keys import (
 from node.web.limits import LIMITS, VisitorLimits, limits_middleware, sending_begins
 from node.web.listen import AT_ONCE
 from node.web.negotiate import wants_html
+from node.web.presentation import routes as presentation_routes
 from node.web.previews import Previews
 from node.web.private_channel import private_channel_middleware
 from node.web.problem import Handler, problem_middleware
@@ -158,6 +159,7 @@ def build_application(
     )
     for module in (pages, blobs, ipfs, iiif, records_api, listing_api, jobs_api, descriptor_api, job_pages):
         app.add_routes(module.routes())
+    app.add_routes(presentation_routes())
     app.cleanup_ctx.append(_run_engine)
     app.cleanup_ctx.append(_run_pictures)
     app.cleanup_ctx.append(_run_ticks)

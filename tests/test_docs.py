@@ -423,9 +423,10 @@ def rot(path: Path) -> str:
 
 def test_every_endpoint_is_documented() -> None:
     text = (DOCS / "reference-interfaces.md").read_text("utf-8")
-    from node.web import blobs, descriptor_api, iiif, job_pages, jobs_api, listing_api, pages, records_api
+    from node.web import blobs, descriptor_api, iiif, job_pages, jobs_api, listing_api, pages, presentation, records_api
 
-    for module in (pages, blobs, iiif, records_api, listing_api, jobs_api, descriptor_api, job_pages):
+    web = (pages, blobs, iiif, records_api, presentation, listing_api, jobs_api, descriptor_api, job_pages)
+    for module in web:
         for route in module.routes():
             path = re.sub(r"\{(\w+)(:(?:[^{}]|\{[^{}]*\})*)?\}", r"{\1}", route.path)
             start = path.split("{")[0]

@@ -15,6 +15,7 @@ from typing import Final, Literal
 from linkeddata.access import AccessClass, strictest
 from linkeddata.dwca_media import merge_media
 from linkeddata.licences import normalise_licence
+from linkeddata.presentation import parse_px_per_mm
 from linkeddata.records import MediumFacts, build_medium, build_tombstone
 from linkeddata.source import SourceMedia
 from linkeddata.times import format_time
@@ -92,6 +93,7 @@ def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> M
                 sensitive=view.sensitive, title=view.medium.title, rights_holder=view.medium.rights_holder,
                 identifier=locator if is_address else "",
                 source_address=locator if is_address and not found.problem else "",
+                px_per_mm=_px_per_mm(view.medium),
             ),
             access=view.access,
             sensitive=view.sensitive,
@@ -165,6 +167,15 @@ def tombstone(
     """Leaves of a record that it was; returns 1 when there was one."""
     body = build_tombstone(iri=iri, kind=kind, reason=WITHDRAWN, at=now)
     return int(records.tombstone(conn, iri, body, now=now) is not None)
+
+
+def _px_per_mm(medium: SourceMedia) -> str:
+    """The resolution that the media row states; what no picture can have is not repeated.
+
+    Not the dots per inch in the file: cameras write 72 or 300 there, whatever they photograph.
+    """
+    text = medium.fields.get("vasculum:pixelsPerMillimetre", "").strip()
+    return text if parse_px_per_mm(text) is not None else ""
 
 
 def _view(key: str, context: RowContext) -> MediumView:

@@ -25,6 +25,8 @@ class Region:
     text: str
     score: str
     label: str
+    polygon: str = ""
+    """Corners as ``x,y x,y x,y``, where the annotation states more than a box."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +78,7 @@ def _published(row: sqlite3.Row) -> Overlay:
             x=item["vasculum:x"], y=item["vasculum:y"], width=item["vasculum:width"], height=item["vasculum:height"],
             text=item.get("vasculum:text", ""), score=item.get("vasculum:score", ""),
             label=item.get("vasculum:symbology") or item.get("vasculum:writing", ""),
+            polygon=item.get("vasculum:polygon", ""),
         )
         for item in body.get("vasculum:hasRegion", [])
     )  # fmt: skip

@@ -62,6 +62,20 @@ ROUTES: dict[str, Callable[[World, str], list[str]]] = {
     "/media/{id:[a-z2-7]{16}}": lambda w, k: [f"/media/{last(w.media[k])}", f"/media/{last(w.media[k])}?version=1"],
     "/media/{id:[a-z2-7]{16}}/preview.jpg": lambda w, k: [f"/media/{last(w.media[k])}/preview.jpg"],
     "/annotation/{id:[a-z2-7]{16,64}}": lambda w, k: [f"/annotation/{last(w.annotations.get(k, 'x/' + 'z' * 16))}"],
+    "/iiif/presentation/3/specimen/{id:[a-z2-7]{16}}/manifest": lambda w, k: [f"/iiif/presentation/3/specimen/{last(w.specimens[k])}/manifest"],
+    "/iiif/presentation/3/specimen/{id:[a-z2-7]{16}}/canvas/{medium:[a-z2-7]{16}}": lambda w, k: [
+        f"/iiif/presentation/3/specimen/{last(w.specimens[k])}/canvas/{last(w.media[k])}"
+    ],
+    "/iiif/presentation/3/specimen/{id:[a-z2-7]{16}}/canvas/{medium:[a-z2-7]{16}}/annotations": lambda w, k: [
+        f"/iiif/presentation/3/specimen/{last(w.specimens[k])}/canvas/{last(w.media[k])}/annotations"
+    ],
+    "/iiif/presentation/3/collection": lambda w, k: ["/iiif/presentation/3/collection"],
+    "/iiif/presentation/3/collection/{prefix:[a-z2-7]{1,16}}": lambda w, k: [
+        f"/iiif/presentation/3/collection/{last(w.specimens[k])[:size]}" for size in (1, 16)
+    ],
+    "/iiif/search/2/specimen/{id:[a-z2-7]{16}}": lambda w, k: [
+        f"/iiif/search/2/specimen/{last(w.specimens[k])}{query}" for query in ("", "?q=word", "?q=label&motivation=supplementing")
+    ],
     "/search": lambda w, k: ["/search", f"/search?catalogNumber=X-{KINDS.index(k)}", f"/search?q={READ_HIDDEN}", f"/search?q={SECRET_PLACE}",
                              f"/search?occurrenceId=urn:x:{KINDS.index(k)}", "/search?country=Privatia", "/search?limit=200"],
     "/changes": lambda w, k: ["/changes?since=0&limit=1000"],
@@ -142,6 +156,18 @@ async def test_private_is_indistinguishable_from_absent(world: World, accept: st
             ),
             (f"/media/sha256/{world.images[kind]}", "/media/sha256/" + "0" * 64),
             (f"/specimen?id=urn:x:{KINDS.index(kind)}", "/specimen?id=urn:x:77777"),
+            *(
+                (
+                    f"/iiif/presentation/3/specimen/{last(world.specimens[kind])}{rest}",
+                    f"/iiif/presentation/3/specimen/{'a' * 16}{rest}",
+                )
+                for rest in (
+                    "/manifest",
+                    f"/canvas/{last(world.media[kind])}",
+                    f"/canvas/{last(world.media[kind])}/annotations",
+                )
+            ),
+            (f"/iiif/search/2/specimen/{last(world.specimens[kind])}?q=a", f"/iiif/search/2/specimen/{'a' * 16}?q=a"),
         ]
         for there, absent in pairs:
             answers = []
@@ -154,7 +180,9 @@ async def test_private_is_indistinguishable_from_absent(world: World, accept: st
 
 
 async def test_no_list_names_a_private_record(world: World) -> None:
-    for path in ("/", "/search?limit=200", "/changes?limit=1000", "/.well-known/vasculum/node.json"):
+    for path in (
+        "/", "/search?limit=200", "/changes?limit=1000", "/.well-known/vasculum/node.json", "/iiif/presentation/3/collection",
+    ):  # fmt: skip
         for accept in ACCEPTS:
             text = await (await world.client.get(path, headers={"Accept": accept})).text()
             for kind in ("private", "shared-private"):
