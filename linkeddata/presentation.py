@@ -193,7 +193,7 @@ def build_annotation(region: ShownRegion, canvas: str, manifest: str) -> dict[st
         "value": f"xywh={x},{y},{width},{height}",
     }  # fmt: skip
     selector: Json = box
-    if _POLYGON.match(region.polygon):
+    if is_polygon(region.polygon):
         drawn = f'<svg xmlns="http://www.w3.org/2000/svg"><polygon points="{region.polygon}"/></svg>'
         selector = [{"type": "SvgSelector", "value": drawn}, box]
     return {
@@ -256,6 +256,11 @@ def place_of(latitude: str, longitude: str, *, datum: str = "", label: str = "",
     if abs(north) > 90 or abs(east) > 180 or (north == 0 and east == 0):
         return None
     return Place(longitude=east, latitude=north, label=label, note=note)
+
+
+def is_polygon(text: Json) -> bool:
+    """Whether a text is corners ``x,y x,y x,y`` in whole pixels: three to a thousand."""
+    return isinstance(text, str) and _POLYGON.match(text) is not None
 
 
 def _canvas(shown: ShownSpecimen, number: int, publisher: Publisher) -> dict[str, Json]:

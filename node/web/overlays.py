@@ -10,6 +10,7 @@ from typing import Any
 
 from linkeddata.errors import DocumentError
 from linkeddata.outputs import Barcodes, LabelText, parse_output
+from linkeddata.presentation import is_polygon
 from node.access import Door, Viewer, decide
 from node.storage.facts import medium_facts, record_facts
 
@@ -78,7 +79,7 @@ def _published(row: sqlite3.Row) -> Overlay:
             x=item["vasculum:x"], y=item["vasculum:y"], width=item["vasculum:width"], height=item["vasculum:height"],
             text=item.get("vasculum:text", ""), score=item.get("vasculum:score", ""),
             label=item.get("vasculum:symbology") or item.get("vasculum:writing", ""),
-            polygon=item.get("vasculum:polygon", ""),
+            polygon=item["vasculum:polygon"] if is_polygon(item.get("vasculum:polygon")) else "",
         )
         for item in body.get("vasculum:hasRegion", [])
     )  # fmt: skip

@@ -35,6 +35,9 @@ SECURITY: Final[Mapping[str, str]] = {
 STATIC: Final[Mapping[str, str]] = {
     "vasculum.css": "text/css",
     "overlay.js": "text/javascript",
+    "viewer.js": "text/javascript",
+    "vendor/openseadragon-6.1.1.min.js": "text/javascript",
+    "vendor/openseadragon-LICENSE.txt": "text/plain",
     "live.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }
@@ -45,7 +48,7 @@ def routes() -> list[web.RouteDef]:
     """The routes of this module."""
     return [
         web.get("/", home),
-        web.get("/static/{name}", static),
+        web.get("/static/{name:.+}", static),
         web.get("/policy", policy),
         web.get("/login", login_form),
         web.post("/login", login),
@@ -172,7 +175,9 @@ async def static(request: web.Request) -> web.StreamResponse:
     if name not in STATIC:
         raise web.HTTPNotFound
     data = (importlib.resources.files("node.web") / "static" / name).read_bytes()
-    return web.Response(body=data, content_type=STATIC[name], headers={"Cache-Control": "public, max-age=3600"})
+    # What others made carries its version in its name.
+    cache = "public, max-age=31536000, immutable" if name.startswith("vendor/") else "public, max-age=3600"
+    return web.Response(body=data, content_type=STATIC[name], headers={"Cache-Control": cache})
 
 
 async def policy(request: web.Request) -> web.StreamResponse:

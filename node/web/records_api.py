@@ -19,7 +19,7 @@ from aiohttp import web
 from cas.errors import BlobArchived, BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError
 from cas.ids import ContentId
 from linkeddata.licences import normalise_licence
-from node.access import Door, Viewer, Visibility, decide
+from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
 from node.config import Settings
 from node.storage import records
 from node.storage.facts import bytes_facts, medium_facts, record_facts
@@ -65,6 +65,8 @@ class MediumView:
     title: str
     licence: str
     licence_name: str
+    px_per_mm: str
+    """Resolution on the specimen, as stated; empty when it is not known."""
     may_fetch: bool = False
     """Whether this viewer may cause it to be fetched."""
     elsewhere: str = ""
@@ -256,6 +258,7 @@ async def _page(request: web.Request, found: StoredRecord, viewer: Viewer) -> we
         context["specimens"] = await request.app[DATABASE].read(
             lambda conn: specimen_names(conn, targets, viewer, request.app[SETTINGS].origin)
         )
+    context["manifest"] = await request.app[DATABASE].read(lambda conn: _manifest_of(conn, found))
     return render(request, "specimen.html" if found.kind == "specimen" else "medium.html", context)
 
 
@@ -270,6 +273,20 @@ def specimen_names(conn: sqlite3.Connection, iris: Iterable[str], viewer: Viewer
         name = "withdrawn" if stored.state == "tombstone" else called(body)
         found.append(SpecimenName(path=iri.removeprefix(origin), name=name, number=body.get("dwc:catalogNumber", "")))
     return found
+
+
+def _manifest_of(conn: sqlite3.Connection, found: StoredRecord) -> str:
+    """Path of the IIIF manifest that everybody may have; empty when there is none."""
+    if found.kind != "specimen" or not decide(ANONYMOUS, Door.RECORD, record_facts(conn, found.iri)).allowed:
+        return ""
+    rows = conn.execute(
+        """SELECT m.iri FROM medium_specimen s JOIN medium m ON m.iri = s.medium
+           WHERE s.specimen = ? AND m.state = 'active' AND m.width > 0""",
+        (found.iri,),
+    )
+    if any(decide(ANONYMOUS, Door.RECORD, medium_facts(conn, row["iri"])).allowed for row in rows):
+        return f"/iiif/presentation/3/specimen/{found.id}/manifest"
+    return ""
 
 
 def _media_views(conn: sqlite3.Connection, found: StoredRecord, viewer: Viewer, settings: Settings) -> list[MediumView]:
@@ -298,6 +315,7 @@ def _media_views(conn: sqlite3.Connection, found: StoredRecord, viewer: Viewer, 
                 problem=row["problem"] or "", title=body.get("dcterms:title", ""),
                 licence=body.get("dcterms:license", ""), elsewhere=_elsewhere(row), may_fetch=may_fetch,
                 licence_name=normalise_licence(body.get("dcterms:license")).label,
+                px_per_mm=body.get("vasculum:pixelsPerMillimetre", ""),
             )
         )  # fmt: skip
     return views

@@ -7,6 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
+import image_stand_in
 import pytest
 from aiohttp.test_utils import TestServer
 from conftest import NOW
@@ -25,7 +26,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 @pytest.fixture
 async def world(make_node: Callable[..., NodeFolder], tmp_path: Path) -> AsyncIterator[World]:
-    async with serving(make_node(settings=WORLD_SETTINGS), tmp_path / "archive") as found:
+    async with serving(make_node(settings=WORLD_SETTINGS), tmp_path / "archive", more=image_stand_in.routes()) as found:
         yield found
 
 
@@ -83,7 +84,9 @@ async def test_boxes_sit_where_the_annotation_says(world: World) -> None:
         expected = [image[0] + 4 * scale_x, image[1] + 6 * scale_y, 20 * scale_x, 10 * scale_y]
         assert all(abs(have - want) < 2 for have, want in zip(box, expected, strict=True)), (box, expected)
         assert READ_OPEN in await page.ask("document.querySelector('svg.over title').textContent")
-        await page.ask("document.querySelector('.lines li').dispatchEvent(new MouseEvent('mouseenter'))")
+        await page.ask(
+            "document.querySelector('.lines li').dispatchEvent(new MouseEvent('mouseover', {bubbles: true}))"
+        )
         assert await page.ask("document.querySelector('svg.over g').classList.contains('on')")
         assert page.complaints == []
 

@@ -1,12 +1,13 @@
 // Points at a line, shows its box, and the other way round. The page is complete without this.
 "use strict";
-for (const [list, boxes] of [[".lines li[data-region]", "svg.over g[data-region]"]]) {
-  const find = (selector, id) => document.querySelectorAll(selector + "[data-region='" + CSS.escape(id) + "']");
-  const mark = (id, on) => {
-    for (const item of [...find(".lines li", id), ...find("svg.over g", id)]) item.classList.toggle("on", on);
+{
+  const regionAt = (target) => target instanceof Element ? target.closest(".lines [data-region], svg [data-region]") : null;
+  const mark = (event, on) => {
+    const item = regionAt(event.target);
+    if (item === null) return;
+    const id = CSS.escape(item.dataset.region);
+    for (const same of document.querySelectorAll(`[data-region="${id}"]`)) same.classList.toggle("on", on);
   };
-  for (const item of document.querySelectorAll(list + "," + boxes)) {
-    item.addEventListener("mouseenter", () => mark(item.dataset.region, true));
-    item.addEventListener("mouseleave", () => mark(item.dataset.region, false));
-  }
+  for (const name of ["mouseover", "focusin"]) document.addEventListener(name, (event) => mark(event, true));
+  for (const name of ["mouseout", "focusout"]) document.addEventListener(name, (event) => mark(event, false));
 }
