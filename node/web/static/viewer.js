@@ -12,6 +12,7 @@
     left: "M5 4v4h4M5.5 8A6 6 0 1 1 4 12", right: "M15 4v4h-4M14.5 8A6 6 0 1 0 16 12",
     flip: "M10 3v14M7 6v8H3zM13 6v8h4z", boxes: "M3 5h8v6H3zM9 9h8v6H9z",
     ruler: "M3 13 13 3l4 4L7 17zM6.5 9.5l1.5 1.5M9 7l1.5 1.5M11.5 4.5 13 6",
+    find: "M8.5 3.5a5 5 0 1 1 0 10 5 5 0 0 1 0-10M12 12l5 5",
     full: "M3 7V3h4M13 3h4v4M17 13v4h-4M7 17H3v-4M7 7l-4-4M13 7l4-4M13 13l4 4M7 13l-4 4",
   };
 
@@ -109,9 +110,18 @@
         this.bar = make("div", { class: "scale-bar", role: "img" }, make("span"));
         stage.append(this.bar);
       }
-      for (const name of ["update-viewport", "resize", "rotate", "flip", "animation"]) {
-        viewer.addHandler(name, () => this.follow());
+      for (const name of ["update-viewport", "rotate", "flip", "animation"]) {
+        viewer.addHandler(name, () => {
+          this.isWhole = viewer.viewport.getZoom() <= viewer.viewport.getHomeZoom() * 1.01;
+          this.follow();
+        });
       }
+      // What was seen whole stays so in another window. The first event comes before OpenSeadragon zooms, the second after.
+      viewer.addHandler("resize", () => { this.mustFit = this.isWhole; });
+      viewer.addHandler("viewport-change", () => {
+        if (this.mustFit) viewer.viewport.goHome(true);
+        this.mustFit = false;
+      });
       viewer.addHandler("canvas-key", (event) => this.key(event));
       viewer.addHandler("canvas-click", (event) => event.quick && this.click(event.position));
       stage.addEventListener("pointermove", (event) => this.hover(event));
@@ -174,13 +184,18 @@
       this.ruler = draw("g", { class: "ruler" });
       this.marks = draw("svg", { class: "marks over" }, this.shapes, this.ruler);
       this.stage.append(this.marks);
-      this.shapes.addEventListener("keydown", (event) => this.shapeKey(event));
-      this.shapes.addEventListener("focusin", (event) => this.focused(event.target.closest("g[data-region]")));
-      this.shapes.addEventListener("focusout", () => this.say(""));
+      // On the stage: Chromium makes every SVG element that listens for focus a stop of the Tab key.
+      const on = (name, act) => this.stage.addEventListener(name, (event) => {
+        const shape = event.target.closest(".marks g[data-region]");
+        if (shape !== null) act(shape, event);
+      });
+      on("keydown", (shape, event) => this.shapeKey(shape, event));
+      on("focusin", (shape) => this.focused(shape));
+      on("focusout", () => this.say(""));
       for (const line of document.querySelectorAll(`.lines li[data-region^="${this.stage.dataset.number}-"]`)) {
         const shape = this.shapes.querySelector(`[data-region="${CSS.escape(line.dataset.region)}"]`);
         if (shape === null) continue;
-        const button = make("button", { type: "button", class: "to-box", title: "Show on the image" }, icon("boxes"));
+        const button = make("button", { type: "button", class: "to-box", title: "Show on the image" }, icon("find"));
         button.setAttribute("aria-label", `Show on the image: ${shape.getAttribute("aria-label")}`);
         button.addEventListener("click", () => {
           if (this.marks.classList.contains("off")) this.toggleBoxes();
@@ -193,7 +208,6 @@
     }
 
     focused(shape) {
-      if (shape === null) return;
       for (const other of this.shapes.children) other.setAttribute("tabindex", other === shape ? "0" : "-1");
       this.say(shape.getAttribute("aria-label"));
       const box = shape.getBoundingClientRect(), frame = this.stage.getBoundingClientRect();
@@ -202,8 +216,7 @@
       }
     }
 
-    shapeKey(event) {
-      const shape = event.target.closest("g[data-region]");
+    shapeKey(shape, event) {
       const steps = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 };
       if (event.key in steps) {
         const all = [...this.shapes.children];
