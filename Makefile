@@ -1,6 +1,7 @@
 # make demo    registry + three nodes + one federated job, on this machine (DATA=DIR for real collections, ARGS=--exit to end)
 # make test    everything the default suite holds, in its own .venv
 # make test-all  adds browser, real data, peers and a seeded few of each fault suite
+# make viewers fetches the image viewers of others that the browser tests try our manifests in (npm, 10 MB)
 # make soak    the full counts of the fault suites;  make bench  ratios against peers (many minutes; one file of benchmarks/ or `bench_index.py scan` alone takes few)
 PYTHON ?= python3.11
 VENV := .venv
@@ -11,7 +12,7 @@ comma := ,
 export ORT_DISABLE_TELEMETRY := 1
 export VASCULUM_SHARED ?= $(abspath ../shared)
 
-.PHONY: demo test test-all soak bench accuracy check format clean install
+.PHONY: demo test test-all viewers soak bench accuracy check format clean install
 
 install: $(STAMP)
 
@@ -40,6 +41,9 @@ test: $(STAMP)
 
 test-all: $(STAMP)
 	$(BIN)/python tests/run_tiers.py browser real_data peer ipfs fault
+
+viewers:
+	cd tests/peers/iiif && npm pack --silent mirador@4.0.0 universalviewer@4.4.0
 
 soak: $(STAMP)
 	$(BIN)/python tests/run_tiers.py soak

@@ -475,6 +475,20 @@ def test_the_list_of_dependencies_equals_pyproject_and_each_is_used_and_tested()
         assert f"`{requirement_name(requirement)}`" in extra, requirement
 
 
+def test_files_of_others_are_what_the_page_says() -> None:
+    text = (DOCS / "dependencies.md").read_text("utf-8")
+    rows = re.findall(r"^\| `(node/web/static/vendor/[^`]+)` .*`([0-9a-f]{64})` \|$", text, re.MULTILINE)
+    folder = ROOT / "node" / "web" / "static" / "vendor"
+    assert {path for path, _ in rows} == {f"node/web/static/vendor/{item.name}" for item in folder.glob("*.js")}
+    for path, digest in rows:
+        assert hashlib.sha256((ROOT / path).read_bytes()).hexdigest() == digest, path
+    from node.web.pages import STATIC
+
+    static = folder.parent
+    kept = {str(item.relative_to(static)) for item in static.rglob("*") if item.is_file()}
+    assert kept == set(STATIC), "every static file is served, and nothing else"
+
+
 def test_extras_are_used_where_the_page_says_and_torch_nowhere() -> None:
     modules = [
         path for name in ("cas", "linkeddata", "federation", "runners", "node") for path in (ROOT / name).rglob("*.py")

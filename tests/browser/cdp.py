@@ -26,6 +26,8 @@ class Page:
         self._number = 0
         self.complaints: list[str] = []
         """Console errors, exceptions, blocked loads and security policy violations."""
+        self.answers: list[tuple[int, str]] = []
+        """Status and address of everything that was loaded."""
 
     async def send(self, method: str, **parameters: Any) -> dict[str, Any]:
         self._number += 1
@@ -71,6 +73,8 @@ class Page:
             self.complaints.append(str(parameters["exceptionDetails"].get("text")))
         elif method == "Runtime.consoleAPICalled" and parameters["type"] == "error":
             self.complaints.append(str(parameters["args"]))
+        elif method == "Network.responseReceived":
+            self.answers.append((parameters["response"]["status"], parameters["response"]["url"]))
         elif method == "Network.loadingFailed" and parameters.get("blockedReason"):
             self.complaints.append(str(parameters["blockedReason"]))
 

@@ -2,6 +2,7 @@
 
 import io
 import random
+import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -81,11 +82,11 @@ async def serving_sheet(
     scale: str = str(PX_PER_MM),
     service: bool = True,
     factor: int = 1,
+    at: socket.socket | None = None,
 ) -> AsyncIterator[Sheet]:
-    """The sheet on a free port; ``factor``: how many times larger than drawn."""
+    """The sheet on a free port, or on a bound socket; ``factor``: how many times larger than drawn."""
     size = (SIZE[0] * factor, SIZE[1] * factor)
-    rows = rows_of(1) if factor else []
-    archive = write_archive(folder, rows, images=lambda number: draw_sheet(size, orientation=orientation))
+    archive = write_archive(folder, rows_of(1), images=lambda number: draw_sheet(size, orientation=orientation))
     meta = (archive / "meta.xml").read_text("utf-8")
     (archive / "meta.xml").write_text(
         meta.replace("</extension>", f'<field index="5" term="{TERM}"/></extension>'), "utf-8"
@@ -132,7 +133,8 @@ async def serving_sheet(
     app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
     if service:
         app.add_routes(image_stand_in.routes())
-    async with TestClient(TestServer(app)) as client:
+    server = TestServer(app) if at is None else TestServer(app, socket_factory=lambda *_: at)
+    async with TestClient(server) as client:
         yield Sheet(
             node=node, client=client, path=specimen.removeprefix(node.settings.origin), annotation=iri, image=image,
             medium=medium.removeprefix(node.settings.origin),

@@ -7,7 +7,7 @@ from PIL import Image, ImageOps
 
 from cas.errors import CasError
 from cas.ids import ContentId
-from node.web.keys import BLOBS
+from node.web.keys import BLOBS, SETTINGS
 
 
 def routes() -> list[web.RouteDef]:
@@ -32,7 +32,7 @@ async def base(request: web.Request) -> web.StreamResponse:
 
 
 async def info(request: web.Request) -> web.StreamResponse:
-    image, address = read(request), f"http://elsewhere.example/iiif/3/{request.match_info['hex']}"
+    image, address = read(request), f"{request.app[SETTINGS].origin}/iiif/3/{request.match_info['hex']}"
     factors = [factor for factor in (1, 2, 4, 8, 16, 32) if factor == 1 or max(image.size) / factor >= 200]
     return web.json_response(
         {

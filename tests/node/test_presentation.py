@@ -1,7 +1,9 @@
 """IIIF manifests, collections, annotation pages and search: against iiif-prezi3, by reference, and as a stranger."""
 
+import asyncio
 import json
 import re
+import shlex
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -9,7 +11,7 @@ from typing import Any
 
 import image_stand_in
 import pytest
-from conftest import NOW, ORIGIN, ingest, jpeg, rows_of, write_archive
+from conftest import NOW, ORIGIN, ROOT, ingest, jpeg, rows_of, write_archive
 from web_world import READ_HIDDEN, READ_OPEN, SECRET_PLACE, World, serving
 from web_world import SETTINGS as WORLD_SETTINGS
 
@@ -460,3 +462,31 @@ async def test_a_stated_resolution_travels_from_the_archive_to_the_canvas(make_n
         assert abs(1 / service["physicalScale"] - 11.811) < 1e-9
         page = await (await client.get(f"/specimen/{last(specimen)}", headers={"Accept": "text/html"})).text()
         assert re.search(r'data-px-per-mm="11\.811"', page)
+
+
+async def test_the_commands_of_the_page_about_showing_images_run(make_node: Make, tmp_path: Path) -> None:
+    """Its requests, as they stand there, against a node with one specimen; and its line of meta.xml is the one that is read."""
+    async with serving(make_node(settings=WORLD_SETTINGS), tmp_path / "archive") as world:
+        text = (ROOT / "docs" / "how-to-show-images.md").read_text("utf-8")
+        assert '<field index="5" term="https://w3id.org/vasculum/terms/pixelsPerMillimetre"/>' in text
+        lines = [line for line in re.findall(r"^\$ (.+)$", text, re.MULTILINE) if line.startswith("curl ")]
+        assert len(lines) >= 4
+        for line in lines:
+            words = shlex.split(line.replace("https://images.example.org", f"http://127.0.0.1:{world.client.port}"))
+            words = [re.sub(r"\bID\b", last(world.specimens["open"]), word) for word in words]
+            run = await asyncio.create_subprocess_exec(
+                *words, "--fail", "--noproxy", "*", stdout=asyncio.subprocess.PIPE
+            )
+            out, _ = await run.communicate()
+            assert run.returncode == 0, line
+            assert json.loads(out), line
+
+
+async def test_every_line_of_the_page_about_these_documents_is_so(world: World) -> None:
+    """The table of members in docs/reference-iiif-presentation.md names exactly what a full manifest has."""
+    text = (ROOT / "docs" / "reference-iiif-presentation.md").read_text("utf-8")
+    named = set(re.findall(r"^\| `(\w+)` \|", text.partition("## A manifest")[2].partition("## ")[0], re.MULTILINE))
+    document = await get(world, manifest_path(world, "open"))
+    restricted = await get(world, manifest_path(world, "restricted"))
+    have = {key for key in (*document, *restricted) if key not in ("@context", "id", "type")}
+    assert have | {"navPlace"} == named
