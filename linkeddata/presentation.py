@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Final
 
+from linkeddata.iiif_image import confined_size
 from linkeddata.json_strict import Json
 
 CONTEXT: Final = "http://iiif.io/api/presentation/3/context.json"
@@ -62,8 +63,12 @@ class ShownMedium:
     height: int
     image: str | None = None
     """SHA-256 (hex) of the bytes that everybody may see; None when there are none."""
+    offered: tuple[int, int] = (0, 0)
+    """Width and height that everybody may see of it: those of the image, or of a smaller one."""
+    largest: tuple[int, int] = (0, 0)
+    """Of the largest answer of the image service."""
     withheld: str = ""
-    """Why there is no picture."""
+    """Why there is no picture, or only a small one."""
     title: str = ""
     licence: str = ""
     """Address of its licence, may be empty."""
@@ -78,8 +83,6 @@ class Publisher:
     origin: str
     name: str
     organisation: str = ""
-    contact: str = ""
-    thumbnail_px: int = THUMBNAIL_PX
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,11 +136,15 @@ def build_manifest(shown: ShownSpecimen, publisher: Publisher) -> dict[str, Json
         "label": _text(shown.label),
         "metadata": [_pair(label, value) for label, value in shown.metadata],
     }
-    withheld = [medium.withheld for medium in shown.media if medium.image is None]
+    withheld = [medium.withheld for medium in shown.media if medium.withheld]
     if withheld:
-        document["summary"] = _english(
-            f"{len(withheld)} of {len(shown.media)} images are not shown: {'; '.join(dict.fromkeys(withheld))}."
+        how = (
+            "are shown small or not at all"
+            if any(item.withheld and item.image for item in shown.media)
+            else "are not shown"
         )
+        reasons = "; ".join(dict.fromkeys(withheld))
+        document["summary"] = _english(f"{len(withheld)} of {len(shown.media)} images {how}: {reasons}.")
     licences = {medium.licence for medium in shown.media if medium.image is not None}
     if len(licences) == 1 and (rights := _rights(licences.pop())):
         document["rights"] = rights
@@ -278,8 +285,9 @@ def _canvas(shown: ShownSpecimen, number: int, publisher: Publisher) -> dict[str
     ]  # fmt: skip
     if medium.px_per_mm is not None:
         document["service"] = [_physical(medium.px_per_mm, canvas)]
+    if medium.withheld:
+        document["summary"] = _english(f"{'Shown small' if medium.image else 'Not shown'}: {medium.withheld}.")
     if medium.image is None:
-        document["summary"] = _english(f"Not shown: {medium.withheld}.")
         document["items"] = []
         return document
     document["thumbnail"] = [_thumbnail(medium, publisher)]
@@ -303,15 +311,14 @@ def _picture(medium: ShownMedium, origin: str) -> dict[str, Json]:
     service = f"{origin}/iiif/3/{medium.image}"
     return {
         "id": f"{service}/full/max/0/default.jpg", "type": "Image", "format": "image/jpeg",
-        "width": medium.width, "height": medium.height,
+        "width": medium.largest[0], "height": medium.largest[1],
         "service": [{"id": service, "type": "ImageService3", "profile": "level2"}],
     }  # fmt: skip
 
 
 def _thumbnail(medium: ShownMedium, publisher: Publisher) -> dict[str, Json]:
-    """A size that the Image API gives exactly: never larger than the image, whole pixels."""
-    shrink = min(1.0, publisher.thumbnail_px / max(medium.width, medium.height))
-    width, height = max(1, round(medium.width * shrink)), max(1, round(medium.height * shrink))
+    """A size that the image service gives exactly, and keeps ready: never larger than what is offered."""
+    width, height = confined_size(*medium.offered, THUMBNAIL_PX)
     service = f"{publisher.origin}/iiif/3/{medium.image}"
     return {
         "id": f"{service}/full/{width},{height}/0/default.jpg", "type": "Image", "format": "image/jpeg",

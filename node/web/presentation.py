@@ -20,9 +20,9 @@ from typing import Any, Final
 from aiohttp import web
 
 from linkeddata.content_search import MAX_QUERY_CHARS, Question, build_search_page
+from linkeddata.iiif_image import offered_size, parse_target, resolve
 from linkeddata.presentation import (
     CONTEXT,
-    THUMBNAIL_PX,
     CollectionItem,
     Place,
     Publisher,
@@ -37,7 +37,7 @@ from linkeddata.presentation import (
     place_of,
 )
 from node.access import ANONYMOUS, Door, decide
-from node.config import Settings
+from node.config import ImagesSection, Settings
 from node.storage import records
 from node.storage.facts import medium_facts, record_facts
 from node.storage.records import StoredRecord
@@ -58,6 +58,7 @@ MAX_START: Final = 1_000_000
 _ID: Final = "{id:[a-z2-7]{16}}"
 _MEDIUM: Final = "{medium:[a-z2-7]{16}}"
 _SPECIMEN: Final = "/iiif/presentation/3/specimen/" + _ID
+_WHOLE: Final = parse_target("x/full/max/0/default.jpg").image
 _UNSHOWN: Final = "the file cannot be read at the moment"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -119,7 +120,7 @@ async def annotations(request: web.Request) -> web.StreamResponse:
 async def collection(request: web.Request) -> web.StreamResponse:
     """Specimens whose ids begin with some letters: a list of manifests, or of longer beginnings."""
     prefix, settings = request.match_info.get("prefix", ""), request.app[SETTINGS]
-    parts, items = await request.app[DATABASE].read(lambda conn: _listed(conn, settings.origin, prefix))
+    parts, items = await request.app[DATABASE].read(lambda conn: _listed(conn, settings, prefix))
     document = build_collection(prefix=prefix, parts=parts, items=items, publisher=_publisher(settings))
     return _answer(request, document)
 
@@ -143,11 +144,7 @@ async def search(request: web.Request) -> web.StreamResponse:
 
 
 def _publisher(settings: Settings) -> Publisher:
-    limit = settings.images.anonymous_max_px or THUMBNAIL_PX
-    return Publisher(
-        origin=settings.origin, name=settings.node.name, organisation=settings.node.organisation,
-        contact=settings.node.contact, thumbnail_px=min(THUMBNAIL_PX, limit),
-    )  # fmt: skip
+    return Publisher(origin=settings.origin, name=settings.node.name, organisation=settings.node.organisation)
 
 
 async def _shown(request: web.Request) -> ShownSpecimen:
@@ -156,7 +153,7 @@ async def _shown(request: web.Request) -> ShownSpecimen:
     Raises:
         Problem: it is not here, was withdrawn, or has no image that anybody may know of.
     """
-    record_id = request.match_info["id"]
+    record_id, images = request.match_info["id"], request.app[SETTINGS].images
 
     def look(conn: sqlite3.Connection) -> tuple[StoredRecord, list[ShownMedium], int] | None:
         found = records.get(conn, "specimen", record_id)
@@ -164,7 +161,7 @@ async def _shown(request: web.Request) -> ShownSpecimen:
             return None
         if found.state == "tombstone":
             return found, [], 0
-        return found, *_media(conn, found.iri, with_regions=True)
+        return found, *_media(conn, found.iri, images, with_regions=True)
 
     looked = await request.app[DATABASE].read(look)
     if looked is None:
@@ -218,7 +215,9 @@ def specimen_label(name: str, institution: str, number: str) -> str:
     return f"{name or 'not identified'}, {code}{number}" if number else name or "not identified"
 
 
-def _media(conn: sqlite3.Connection, specimen: str, *, with_regions: bool) -> tuple[list[ShownMedium], int]:
+def _media(
+    conn: sqlite3.Connection, specimen: str, images: ImagesSection, *, with_regions: bool
+) -> tuple[list[ShownMedium], int]:
     """The media that everybody may know of, in their order, and how many of them have no size yet."""
     rows = conn.execute(
         """SELECT m.* FROM medium_specimen s JOIN medium m ON m.iri = s.medium
@@ -235,14 +234,27 @@ def _media(conn: sqlite3.Connection, specimen: str, *, with_regions: bool) -> tu
         if stored is None or not row["width"] or not row["height"]:
             missing += 1
             continue
-        seen = decide(ANONYMOUS, Door.BYTES, facts)
+        seen = decide(
+            ANONYMOUS, Door.IMAGE, facts, anonymous_max_px=images.anonymous_max_px,
+            restricted_thumbnail_px=images.restricted_thumbnail_px,
+        )  # fmt: skip
         is_shown = seen.allowed and row["image"] is not None and not row["problem"]
+        offered = offered_size(row["width"], row["height"], seen.max_px)
+        whole = resolve(_WHOLE, width=offered[0], height=offered[1], max_area=images.max_output_pixels)
+        if not seen.allowed:
+            withheld = seen.reason
+        elif not is_shown:
+            withheld = _UNSHOWN
+        elif offered != (row["width"], row["height"]):
+            withheld = decide(ANONYMOUS, Door.BYTES, facts).reason or f"at most {seen.max_px} pixels are for everybody"
+        else:
+            withheld = ""
         body: dict[str, Any] = json.loads(stored.body)
         shown.append(
             ShownMedium(
                 id=stored.id, iri=stored.iri, width=row["width"], height=row["height"],
-                image=row["image"] if is_shown else None, withheld=_UNSHOWN if seen.allowed else seen.reason,
-                title=body.get("dcterms:title", ""), licence=body.get("dcterms:license", ""),
+                image=row["image"] if is_shown else None, offered=offered, largest=(whole.width, whole.height),
+                withheld=withheld, title=body.get("dcterms:title", ""), licence=body.get("dcterms:license", ""),
                 px_per_mm=parse_px_per_mm(body.get("vasculum:pixelsPerMillimetre", "")),
                 regions=_regions(conn, row["iri"], row["image"]) if with_regions and is_shown else (),
             )
@@ -263,14 +275,15 @@ def _regions(conn: sqlite3.Connection, medium: str, image: str | None) -> tuple[
     )  # fmt: skip
 
 
-def _listed(conn: sqlite3.Connection, origin: str, prefix: str) -> tuple[list[str], list[CollectionItem]]:
+def _listed(conn: sqlite3.Connection, settings: Settings, prefix: str) -> tuple[list[str], list[CollectionItem]]:
+    origin = settings.origin
     if _candidates(conn, origin, prefix, PAGE + 1)[PAGE:] and len(prefix) < 16:
         return [prefix + letter for letter in ALPHABET if _candidates(conn, origin, prefix + letter, 1)], []
     items: list[CollectionItem] = []
     for row in _candidates(conn, origin, prefix, PAGE):
         if not decide(ANONYMOUS, Door.RECORD, record_facts(conn, row["iri"])).allowed:
             continue
-        media, _ = _media(conn, row["iri"], with_regions=False)
+        media, _ = _media(conn, row["iri"], settings.images, with_regions=False)
         if media:
             name = specimen_label(
                 row["scientific_name"] or "", row["institution_code"] or "", row["catalog_number"] or ""

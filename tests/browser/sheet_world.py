@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import image_stand_in
 from aiohttp.test_utils import TestClient, TestServer
 from conftest import NOW, ingest, rows_of, write_archive
 from PIL import Image, ImageDraw
@@ -80,13 +79,15 @@ async def serving_sheet(
     *,
     orientation: int = 1,
     scale: str = str(PX_PER_MM),
-    service: bool = True,
-    factor: int = 1,
+    factor: float = 1,
     at: socket.socket | None = None,
+    licence: str = "CC0",
 ) -> AsyncIterator[Sheet]:
     """The sheet on a free port, or on a bound socket; ``factor``: how many times larger than drawn."""
-    size = (SIZE[0] * factor, SIZE[1] * factor)
-    archive = write_archive(folder, rows_of(1), images=lambda number: draw_sheet(size, orientation=orientation))
+    size = (round(SIZE[0] * factor), round(SIZE[1] * factor))
+    archive = write_archive(
+        folder, rows_of(1), licence=licence, images=lambda number: draw_sheet(size, orientation=orientation)
+    )
     meta = (archive / "meta.xml").read_text("utf-8")
     (archive / "meta.xml").write_text(
         meta.replace("</extension>", f'<field index="5" term="{TERM}"/></extension>'), "utf-8"
@@ -103,7 +104,7 @@ async def serving_sheet(
             {
                 "image": {"width": size[0], "height": size[1]}, "readable": True, "doubts": [],
                 "lines": [
-                    {"text": f"mark {number}", "score": "0.9", "box": [value * factor for value in box], "writing": "print"}
+                    {"text": f"mark {number}", "score": "0.9", "box": [round(value * factor) for value in box], "writing": "print"}
                     for number, box in enumerate(MARKS, 1)
                 ],
             },
@@ -131,8 +132,6 @@ async def serving_sheet(
             now=NOW,
         )
     app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
-    if service:
-        app.add_routes(image_stand_in.routes())
     server = TestServer(app) if at is None else TestServer(app, socket_factory=lambda *_: at)
     async with TestClient(server) as client:
         yield Sheet(

@@ -7,7 +7,6 @@ import os
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
-import image_stand_in
 import pytest
 from aiohttp.test_utils import TestServer
 from conftest import NOW
@@ -26,7 +25,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.timeout(900)]
 
 @pytest.fixture
 async def world(make_node: Callable[..., NodeFolder], tmp_path: Path) -> AsyncIterator[World]:
-    async with serving(make_node(settings=WORLD_SETTINGS), tmp_path / "archive", more=image_stand_in.routes()) as found:
+    async with serving(make_node(settings=WORLD_SETTINGS), tmp_path / "archive") as found:
         yield found
 
 

@@ -13,12 +13,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import NOW
 from PIL import Image
 
 from browser.cdp import Page, browser
 from browser.sheet_world import COLOURS, MARKS, PATCHES, PX_PER_MM, Sheet, serving_sheet
 from node.demo.drawing import CHART
 from node.folder import NodeFolder
+from node.web.session import make_token
 
 pytestmark = [pytest.mark.browser, pytest.mark.timeout(240)]
 CALM = [{"name": "prefers-reduced-motion", "value": "reduce"}]
@@ -53,12 +55,12 @@ async def open_viewer(page: Page, sheet: Sheet, *, dark: bool = False) -> None:
 
 async def settle(page: Page) -> None:
     """Until nothing moves and no tile is asked for: the picture of two frames in a row is the same."""
-    before = b""
+    before = ""
     for _ in range(200):
         await page.ask(
             "new Promise(done => requestAnimationFrame(() => requestAnimationFrame(() => setTimeout(done, 30))))"
         )
-        now = await shot(page)
+        now = (await page.send("Page.captureScreenshot", format="jpeg", quality=40, optimizeForSpeed=True))["data"]
         if now == before:
             return
         before = now
@@ -66,7 +68,7 @@ async def settle(page: Page) -> None:
 
 
 async def shot(page: Page) -> bytes:
-    return b64decode((await page.send("Page.captureScreenshot", format="png"))["data"])
+    return b64decode((await page.send("Page.captureScreenshot", format="png", optimizeForSpeed=True))["data"])
 
 
 async def pixels(page: Page) -> np.ndarray:
@@ -92,12 +94,20 @@ async def boxes(page: Page) -> list[list[float]]:
     )
 
 
-async def assert_boxes_lie_on_marks(page: Page, what: str) -> None:
+async def assert_boxes_lie_on_marks(page: Page, what: str, *, first: int = 2) -> None:
     seen, have = await pixels(page), await boxes(page)
-    for box, colour in zip(have, COLOURS, strict=True):
+    for box, colour in list(zip(have, COLOURS, strict=True))[:first]:
         want = find(seen, colour)
         # The line of a box is drawn outside and inside of its edge; two pixels are its width and a rounding.
         assert all(abs(a - b) <= 2.5 for a, b in zip(box, want, strict=True)), (what, colour, box, want)
+
+
+def true_length_cm() -> float:
+    """Between the middles of the two marks."""
+    across, down = (
+        MARKS[1][axis] + MARKS[1][axis + 2] / 2 - MARKS[0][axis] - MARKS[0][axis + 2] / 2 for axis in (0, 1)
+    )
+    return float((across**2 + down**2) ** 0.5) / PX_PER_MM / 10
 
 
 async def tool(page: Page, name: str) -> None:
@@ -281,11 +291,7 @@ async def test_the_scale_bar_and_the_ruler_tell_true_lengths(sheet: Sheet, mirro
         await settle(page)
         await keep(page, f"ruler-{mirrored}")
         said = await page.ask("document.querySelector('.reading').textContent")
-        across, down = (
-            MARKS[1][axis] + MARKS[1][axis + 2] / 2 - MARKS[0][axis] - MARKS[0][axis + 2] / 2 for axis in (0, 1)
-        )
-        want_cm = (across**2 + down**2) ** 0.5 / PX_PER_MM / 10
-        assert abs(float(said.removeprefix("Length: ").removesuffix(" cm")) - want_cm) < 0.1, (said, want_cm)
+        assert abs(float(said.removeprefix("Length: ").removesuffix(" cm")) - true_length_cm()) < 0.1, said
         assert await page.ask("document.querySelector('.ruler text').textContent") in said
         await press(page, "Escape", "Escape", 27)
         assert await page.ask("document.querySelectorAll('.ruler *').length") == 0
@@ -361,12 +367,75 @@ async def test_without_scripts_there_is_the_preview_with_its_boxes_and_a_link_to
     assert (await sheet.client.get(link)).status == 200
 
 
-async def test_without_an_image_service_the_preview_stays(make_node: Callable[..., NodeFolder], tmp_path: Path) -> None:
-    async with serving_sheet(make_node(), tmp_path / "archive", service=False) as sheet, browser(height=1400) as page:
-        async with sheet.client.get(f"/iiif/3/{sheet.image}/info.json") as answer:
-            if answer.status != 404:
-                pytest.skip("this node has one")
+async def test_without_an_image_service_the_preview_stays(sheet: Sheet) -> None:
+    """A visitor whose browser gets nothing of the service: every request for it is blocked."""
+    async with browser(height=1400) as page:
+        await page.send("Network.enable")
+        await page.send("Network.setBlockedURLs", urls=["*/iiif/3/*"])
         await page.open(sheet.address())
         await settle(page)
         find(np.asarray(Image.open(io.BytesIO(await shot(page))).convert("RGB")).astype(int), COLOURS[0])
         assert await page.ask("document.querySelectorAll('.zoom').length") == 0
+
+
+async def test_a_sheet_of_sixty_megapixels(make_node: Callable[..., NodeFolder], tmp_path: Path) -> None:
+    """6,600 x 9,240 pixels through the pyramid: whole, at full size, turned; every tile comes, the colours are right."""
+    async with (
+        serving_sheet(make_node(), tmp_path / "archive", scale="26.4", factor=3.3) as sheet,
+        browser(height=1400) as page,
+    ):
+        await open_viewer(page, sheet)
+        await assert_boxes_lie_on_marks(page, "whole")
+        await page.ask("document.querySelectorAll('.lines button')[0].click()")
+        await settle(page)
+        await keep(page, "sixty-megapixels")
+        await assert_boxes_lie_on_marks(page, "at its size", first=1)
+        await tool(page, "right")
+        await assert_boxes_lie_on_marks(page, "turned")
+        for _ in range(5):
+            await tool(page, "in")
+        assert await page.ask("document.querySelector('.stage').dataset.failed") == "0"
+        tiles = [(status, address) for status, address in page.answers if "/iiif/3/" in address]
+        assert len(tiles) > 12
+        assert all(status == 200 for status, _ in tiles), tiles
+        assert page.complaints == []
+
+
+async def test_boxes_and_lengths_are_right_when_only_a_smaller_picture_is_offered(
+    make_node: Callable[..., NodeFolder], tmp_path: Path
+) -> None:
+    node = make_node(settings="[images]\nanonymous_max_px = 1100\n")
+    async with serving_sheet(node, tmp_path / "archive") as sheet, browser(width=1280, height=1400) as page:
+        await open_viewer(page, sheet)
+        await assert_boxes_lie_on_marks(page, "small")
+        await tool(page, "right")
+        await assert_boxes_lie_on_marks(page, "small, turned")
+        one, two = await boxes(page)
+        await tool(page, "ruler")
+        for box in (one, two):
+            await click(page, (box[0] + box[2]) / 2, (box[1] + box[3]) / 2)
+        await settle(page)
+        said = await page.ask("document.querySelector('.reading').textContent")
+        assert abs(float(said.removeprefix("Length: ").removesuffix(" cm")) - true_length_cm()) < 0.1, said
+        assert page.complaints == []
+
+
+async def test_staff_see_their_restricted_picture_in_the_same_viewer(
+    make_node: Callable[..., NodeFolder], tmp_path: Path
+) -> None:
+    """Others see the grey frame and no viewer."""
+    async with (
+        serving_sheet(make_node(), tmp_path / "archive", licence="all rights reserved") as sheet,
+        browser(width=1280, height=1400) as page,
+    ):
+        await page.open(sheet.address())
+        assert await page.ask("document.querySelectorAll('[data-viewer]').length") == 0
+        with sheet.node.database.transaction() as conn:
+            token = make_token(conn, now=NOW)
+        await page.open(sheet.address(f"/login?token={token}"))
+        await page.ask("document.querySelector('form[action=\"/login\"] button').click()")
+        await page.wait_for("Page.loadEventFired")
+        await open_viewer(page, sheet)
+        find(await pixels(page), COLOURS[0])
+        assert await page.ask("document.querySelector('.stage').dataset.failed") == "0"
+        assert page.complaints == []

@@ -1,6 +1,7 @@
 """IIIF manifests, collections, annotation pages and search: against iiif-prezi3, by reference, and as a stranger."""
 
 import asyncio
+import io
 import json
 import re
 import shlex
@@ -9,9 +10,9 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import image_stand_in
 import pytest
 from conftest import NOW, ORIGIN, ROOT, ingest, jpeg, rows_of, write_archive
+from PIL import Image
 from web_world import READ_HIDDEN, READ_OPEN, SECRET_PLACE, World, serving
 from web_world import SETTINGS as WORLD_SETTINGS
 
@@ -22,7 +23,7 @@ Make = Callable[..., NodeFolder]
 
 @pytest.fixture
 async def world(make_node: Make, tmp_path: Path) -> AsyncIterator[World]:
-    async with serving(make_node(settings=WORLD_SETTINGS), tmp_path / "archive", more=image_stand_in.routes()) as found:
+    async with serving(make_node(settings=WORLD_SETTINGS), tmp_path / "archive") as found:
         yield found
 
 
@@ -165,12 +166,42 @@ async def test_every_id_that_is_ours_answers(world: World) -> None:
         if address in seen or not address.startswith(ORIGIN):
             continue
         seen.add(address)
-        answer = await world.client.get(address.removeprefix(ORIGIN), headers={"Accept": "application/ld+json"})
+        answer = await world.client.get(
+            address.removeprefix(ORIGIN), headers={"Accept": "application/ld+json"}, allow_redirects=False
+        )
+        if (
+            answer.status == 303 and "/iiif/3/" in address
+        ):  # Image API 3.0, 5: the id of an image leads to its info.json
+            left.append(answer.headers["Location"])
+            continue
         assert answer.status == 200, address
         if "/iiif/" in address and answer.content_type.endswith("json"):
             left += list(ids_in(json.loads(await answer.text())))
     assert len(seen) > 15
     assert any("/iiif/search/2/" in address for address in seen)
+
+
+async def test_what_is_offered_small_is_told_small(make_node: Make, tmp_path: Path) -> None:
+    """Limits of the image service: what the manifest says of a picture is what the service gives."""
+    limits = "\n[images]\nanonymous_max_px = 32\nrestricted_thumbnail_px = 16\n"
+    async with serving(make_node(settings=WORLD_SETTINGS + limits), tmp_path / "archive") as world:
+        for kind, size in (("open", (32, 24)), ("restricted", (16, 12)), ("sensitive", (16, 12))):
+            document = await get(world, manifest_path(world, kind))
+            prezi("Manifest", document)
+            (canvas,) = document["items"]
+            assert (canvas["width"], canvas["height"]) == (64, 48)
+            body = canvas["items"][0]["items"][0]["body"]
+            assert (body["width"], body["height"]) == size
+            for picture in (body, canvas["thumbnail"][0]):
+                answer = await world.client.get(picture["id"].removeprefix(ORIGIN))
+                assert answer.status == 200, (kind, picture["id"])
+                assert Image.open(io.BytesIO(await answer.read())).size == (picture["width"], picture["height"])
+            assert canvas["summary"]["en"][0].startswith("Shown small: ")
+            assert ("annotations" in canvas) == (kind == "open"), (
+                "text of what is closed is not told, however small it is shown"
+            )
+        assert "32 pixels" in (await get(world, manifest_path(world, "open")))["summary"]["en"][0]
+        assert "leave this institution" in (await get(world, manifest_path(world, "restricted")))["summary"]["en"][0]
 
 
 async def test_a_restricted_picture_has_an_empty_canvas_that_says_why(world: World) -> None:
@@ -393,7 +424,8 @@ async def test_place_scale_and_date_are_told_only_as_stated() -> None:
 
     def made(date: str, px_per_mm: Decimal | None) -> dict[str, Any]:
         medium = ShownMedium(
-            id="b" * 16, iri=f"{ORIGIN}/media/{'b' * 16}", width=6000, height=9000, image="0" * 64,
+            id="b" * 16, iri=f"{ORIGIN}/media/{'b' * 16}", width=6000, height=9000, image="0" * 64, offered=(6000, 9000),
+            largest=(4000, 6000),
             licence="https://creativecommons.org/licenses/by/", px_per_mm=px_per_mm,
         )  # fmt: skip
         shown = ShownSpecimen(

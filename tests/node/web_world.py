@@ -1,11 +1,10 @@
 """A served node with one specimen of each kind: open, restricted, private, sensitive, and bytes shared by two."""
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
 
@@ -99,11 +98,10 @@ def _annotate(conn, node: NodeFolder, found: dict[str, dict[str, str]], kind: st
 
 
 @asynccontextmanager
-async def serving(node: NodeFolder, folder: Path, *, more: Iterable[web.RouteDef] = ()) -> AsyncIterator[World]:
-    """The world, served on a free port; ``more`` routes stand in for what is tested elsewhere."""
+async def serving(node: NodeFolder, folder: Path) -> AsyncIterator[World]:
+    """The world, served on a free port."""
     found = fill(node, folder)
     app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
-    app.add_routes(more)
     async with TestClient(TestServer(app)) as client:
         files = {kind: (folder / f"images/{number}.jpg").read_bytes() for number, kind in enumerate(KINDS)}
         yield World(node=node, client=client, files=files, **found)  # type: ignore[arg-type]

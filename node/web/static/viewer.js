@@ -84,7 +84,10 @@
         gestureSettingsPen: { clickToZoom: false }, silenceMultiImageWarnings: true,
       });
       const { viewer, stage } = this;
-      this.size = { x: info.width, y: info.height };
+      // Boxes count pixels of the image; the service may offer a smaller one.
+      const picture = stage.querySelector("img");
+      this.size = { x: Number(picture.getAttribute("width")), y: Number(picture.getAttribute("height")) };
+      this.offered = info.width / this.size.x;
       viewer.addHandler("tile-loaded", () => { stage.dataset.tiles = Number(stage.dataset.tiles) + 1; });
       viewer.addHandler("tile-load-failed", () => { stage.dataset.failed = Number(stage.dataset.failed) + 1; });
       viewer.addHandler("open-failed", () => this.giveUp());
@@ -138,21 +141,21 @@
     // Image pixels to pixels of the view; OpenSeadragon turns, mirroring is ours.
     toView(x, y) {
       const { viewport } = this.viewer;
-      const at = viewport.imageToViewerElementCoordinates(new OpenSeadragon.Point(x, y));
+      const at = viewport.imageToViewerElementCoordinates(new OpenSeadragon.Point(x * this.offered, y * this.offered));
       return { x: viewport.getFlip() ? this.width() - at.x : at.x, y: at.y };
     }
 
     toImage(x, y) {
       const { viewport } = this.viewer;
       const at = new OpenSeadragon.Point(viewport.getFlip() ? this.width() - x : x, y);
-      return viewport.viewerElementToImageCoordinates(at);
+      return viewport.viewerElementToImageCoordinates(at).divide(this.offered);
     }
 
     width() { return this.viewer.viewport.getContainerSize().x; }
 
     pixelsPerImagePixel() {
       const { viewport } = this.viewer;
-      return viewport.viewportToImageZoom(viewport.getZoom(true));
+      return viewport.viewportToImageZoom(viewport.getZoom(true)) * this.offered;
     }
 
     follow() {
@@ -229,7 +232,8 @@
 
     middle(shape) {
       const box = shape.querySelector("rect, polygon").getBBox();
-      return { box, at: this.viewer.viewport.imageToViewportCoordinates(box.x + box.width / 2, box.y + box.height / 2) };
+      const x = (box.x + box.width / 2) * this.offered, y = (box.y + box.height / 2) * this.offered;
+      return { box, at: this.viewer.viewport.imageToViewportCoordinates(x, y) };
     }
 
     panTo(shape) { this.viewer.viewport.panTo(this.middle(shape).at, calm); }
@@ -240,7 +244,7 @@
       const [wide, high] = turned ? [box.height, box.width] : [box.width, box.height];
       const view = viewport.getContainerSize();
       const scale = Math.min((0.6 * view.x) / wide, (0.6 * view.y) / high, 2);
-      viewport.zoomTo(viewport.imageToViewportZoom(scale), null, calm);
+      viewport.zoomTo(viewport.imageToViewportZoom(scale / this.offered), null, calm);
       viewport.panTo(at, calm);
     }
 
@@ -341,7 +345,7 @@
 
     // OpenSeadragon has mirrored the position of a click already.
     click(position) {
-      if (this.isMeasuring) this.addPoint(this.viewer.viewport.viewerElementToImageCoordinates(position));
+      if (this.isMeasuring) this.addPoint(this.viewer.viewport.viewerElementToImageCoordinates(position).divide(this.offered));
     }
 
     // ------------------------------------------------------------------ measuring
