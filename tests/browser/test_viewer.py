@@ -317,6 +317,24 @@ async def test_without_a_known_resolution_there_is_no_scale(
         assert await page.ask("document.querySelectorAll('.scale-bar, [data-tool=ruler]').length") == 0
 
 
+async def test_the_wheel_scrolls_the_page_and_zooms_only_with_the_control_key(sheet: Sheet) -> None:
+    async with browser(width=1280, height=700) as page:
+        await open_viewer(page, sheet)
+        before = (await boxes(page))[0]
+        where = {"x": 300, "y": 500, "deltaX": 0}
+        await page.send("Input.dispatchMouseEvent", type="mouseWheel", deltaY=120, **where)
+        await until(page, "window.scrollY > 60")
+        await settle(page)
+        scrolled = (await boxes(page))[0]
+        assert abs((scrolled[2] - scrolled[0]) - (before[2] - before[0])) < 1
+        await keep(page, "wheel")
+        await page.send("Input.dispatchMouseEvent", type="mouseWheel", deltaY=-120, modifiers=2, **where)
+        await settle(page)
+        zoomed = (await boxes(page))[0]
+        assert zoomed[2] - zoomed[0] > 1.1 * (before[2] - before[0])
+        assert page.complaints == []
+
+
 async def test_full_screen_and_back(sheet: Sheet) -> None:
     async with browser(width=1280, height=1400) as page:
         await open_viewer(page, sheet)

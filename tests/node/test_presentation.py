@@ -219,6 +219,48 @@ async def test_a_restricted_picture_has_an_empty_canvas_that_says_why(world: Wor
     assert "annotations" not in canvas
 
 
+async def test_what_was_read_from_an_earlier_image_is_left_out(world: World) -> None:
+    with world.node.database.transaction() as conn:
+        conn.execute("UPDATE annotation SET state = 'evidence replaced'")
+    assert "annotations" not in (await get(world, manifest_path(world, "open")))["items"][0]
+    assert (await get(world, canvas_path(world, "open") + "/annotations"))["items"] == []
+    assert (await get(world, f"/iiif/search/2/specimen/{last(world.specimens['open'])}?q=label"))["items"] == []
+
+
+async def test_a_file_that_is_missing_or_was_never_read_is_told_and_not_drawn(world: World) -> None:
+    with world.node.database.transaction() as conn:
+        conn.execute("UPDATE medium SET problem = 'secret/path/is/gone' WHERE iri = ?", (world.media["open"],))
+        conn.execute("UPDATE medium SET width = NULL, height = NULL WHERE iri = ?", (world.media["restricted"],))
+        conn.execute(
+            "INSERT INTO medium_specimen VALUES (?, ?, 9)", (world.media["restricted"], world.specimens["open"])
+        )
+    document = await get(world, manifest_path(world, "open"))
+    prezi("Manifest", document)
+    (canvas,) = document["items"]
+    assert canvas["items"] == []
+    assert canvas["summary"] == {"en": ["Not shown: the file cannot be read at the moment."]}
+    assert "secret" not in json.dumps(document)
+    pairs = {pair["label"]["en"][0]: pair["value"]["none"][0] for pair in document["metadata"]}
+    assert pairs["Images that are not here"] == "1"
+    assert (await world.client.get(manifest_path(world, "restricted"))).status == 404
+
+
+async def test_a_specimen_that_was_withdrawn_is_gone(world: World) -> None:
+    from linkeddata.records import build_tombstone
+    from node.storage import records
+
+    for kind, status in (("open", 410), ("private", 404)):
+        iri = world.specimens[kind]
+        with world.node.database.transaction() as conn:
+            records.tombstone(conn, iri, build_tombstone(iri=iri, kind="specimen", reason="x", at=NOW), now=NOW)
+        for path in (
+            manifest_path(world, kind),
+            canvas_path(world, kind),
+            f"/iiif/search/2/specimen/{last(iri)}?q=label",
+        ):
+            assert (await world.client.get(path)).status == status, path
+
+
 @pytest.mark.parametrize("kind", ["private", "shared-private"])
 async def test_private_is_absent(world: World, kind: str) -> None:
     absent = "/iiif/presentation/3/specimen/" + "a" * 16 + "/manifest"

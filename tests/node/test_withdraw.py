@@ -148,8 +148,14 @@ async def test_a_running_node_stops_serving_at_once(node: NodeFolder, tmp_path: 
             f"/{planted.cid.hex}",
             planted.medium.removeprefix(ORIGIN) + "/preview.jpg",
         ]
+        shown = [
+            planted.specimen.replace(ORIGIN, "/iiif/presentation/3") + "/manifest",
+            planted.specimen.replace(ORIGIN, "/iiif/search/2") + f"?q={READ}",
+        ]
         for _ in range(3):  # warm by now
             assert [(await client.get(path)).status for path in paths] == [200] * 3
+        for path, said in zip(shown, (planted.cid.hex, READ), strict=True):
+            assert said in await (await client.get(path)).text()
         with open_folder(node.settings.folder) as beside:
             withdraw(beside, planted)
         answers = [await client.get(path) for path in paths]
@@ -158,6 +164,10 @@ async def test_a_running_node_stops_serving_at_once(node: NodeFolder, tmp_path: 
         assert (await client.get(planted.medium.removeprefix(ORIGIN))).status == 410
         assert (await client.get(planted.annotation.removeprefix(ORIGIN))).status in (404, 410)
         assert (await (await client.get(f"/search?q={READ}")).json())["total"] == 0
+        for path in shown:
+            text = await (await client.get(path)).text()
+            assert planted.cid.hex not in text
+            assert READ not in text.replace(f"q={READ}", "")
         assert remains(node.settings.folder, planted.needles()) == []
 
 
