@@ -324,9 +324,11 @@ async def test_the_wheel_scrolls_the_page_and_zooms_only_with_the_control_key(sh
         where = {"x": 300, "y": 500, "deltaX": 0}
         await page.send("Input.dispatchMouseEvent", type="mouseWheel", deltaY=120, **where)
         await until(page, "window.scrollY > 60")
+        assert "Ctrl" in await page.ask("document.querySelector('.reading').textContent")
         await settle(page)
         scrolled = (await boxes(page))[0]
         assert abs((scrolled[2] - scrolled[0]) - (before[2] - before[0])) < 1
+        find(await pixels(page), COLOURS[0])
         await keep(page, "wheel")
         await page.send("Input.dispatchMouseEvent", type="mouseWheel", deltaY=-120, modifiers=2, **where)
         await settle(page)

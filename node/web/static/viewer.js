@@ -125,6 +125,10 @@
         if (this.mustFit) viewer.viewport.goHome(true);
         this.mustFit = false;
       });
+      viewer.addHandler("canvas-cooperative-gesture", (event) => {
+        event.preventDefaultAction = true; // a line of text instead of a darkened picture
+        this.hint(event.message);
+      });
       viewer.addHandler("canvas-key", (event) => this.key(event));
       viewer.addHandler("canvas-click", (event) => event.quick && this.click(event.position));
       stage.addEventListener("pointermove", (event) => this.hover(event));
@@ -281,6 +285,12 @@
       if (this.isMeasuring && !text) return;
       this.reading.textContent = text;
       this.reading.hidden = !text;
+    }
+
+    hint(text) {
+      this.say(text);
+      clearTimeout(this.hinting);
+      this.hinting = setTimeout(() => { if (this.reading.textContent === text) this.say(""); }, 2000);
     }
 
     // ------------------------------------------------------------------ tools
