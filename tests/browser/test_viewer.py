@@ -387,15 +387,19 @@ async def test_without_scripts_there_is_the_preview_with_its_boxes_and_a_link_to
     assert (await sheet.client.get(link)).status == 200
 
 
-async def test_without_an_image_service_the_preview_stays(sheet: Sheet) -> None:
-    """A visitor whose browser gets nothing of the service: every request for it is blocked."""
+@pytest.mark.parametrize("blocked", ["*/iiif/3/*", "*/default.jpg"])
+async def test_the_preview_stays_when_the_image_service_gives_nothing(sheet: Sheet, blocked: str) -> None:
+    """A visitor whose browser gets nothing of the service, or its description and no tile."""
     async with browser(height=1400) as page:
         await page.send("Network.enable")
-        await page.send("Network.setBlockedURLs", urls=["*/iiif/3/*"])
+        await page.send("Network.setBlockedURLs", urls=[blocked])
         await page.open(sheet.address())
+        if blocked == "*/default.jpg":
+            await until(page, "document.querySelector('.stage').dataset.state === 'failed'")
         await settle(page)
         find(np.asarray(Image.open(io.BytesIO(await shot(page))).convert("RGB")).astype(int), COLOURS[0])
-        assert await page.ask("document.querySelectorAll('.zoom').length") == 0
+        assert await page.ask("document.querySelectorAll('.zoom, .tools, .marks, .to-box').length") == 0
+        assert await page.ask("document.querySelectorAll('svg.over rect').length") == 2
 
 
 async def test_a_sheet_of_sixty_megapixels(make_node: Callable[..., NodeFolder], tmp_path: Path) -> None:

@@ -82,6 +82,7 @@
         maxZoomPixelRatio: 4, minZoomImageRatio: 0.7, visibilityRatio: 0.4, animationTime: calm ? 0 : 0.5,
         springStiffness: 8, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
         gestureSettingsPen: { clickToZoom: false }, silenceMultiImageWarnings: true,
+        tileRetryMax: 2, tileRetryDelay: 1500, // a busy node says 503
       });
       const { viewer, stage } = this;
       // Boxes count pixels of the image; the service may offer a smaller one.
@@ -89,15 +90,23 @@
       this.size = { x: Number(picture.getAttribute("width")), y: Number(picture.getAttribute("height")) };
       this.offered = info.width / this.size.x;
       viewer.addHandler("tile-loaded", () => { stage.dataset.tiles = Number(stage.dataset.tiles) + 1; });
-      viewer.addHandler("tile-load-failed", () => { stage.dataset.failed = Number(stage.dataset.failed) + 1; });
+      viewer.addHandler("tile-load-failed", () => {
+        stage.dataset.failed = Number(stage.dataset.failed) + 1;
+        if (stage.dataset.tiles === "0") this.giveUp();
+      });
       viewer.addHandler("open-failed", () => this.giveUp());
       viewer.addHandler("open", () => this.opened());
     }
 
+    // The preview with its boxes is still there, under everything.
     giveUp() {
-      this.viewer.destroy();
-      this.stage.querySelector(".zoom").remove();
+      if (this.stage.dataset.state === "failed") return;
       this.stage.dataset.state = "failed";
+      setTimeout(() => this.viewer.destroy()); // not within one of its own events
+      for (const own of this.stage.querySelectorAll(".zoom, .marks, .tools, .reading, .scale-bar")) own.remove();
+      for (const line of document.querySelectorAll(`.lines li[data-region^="${this.stage.dataset.number}-"]`)) {
+        line.querySelector(".to-box")?.remove();
+      }
     }
 
     opened() {
@@ -135,7 +144,7 @@
       stage.addEventListener("pointerleave", () => this.point(null));
       document.addEventListener("fullscreenchange", () => this.fullChanged());
       const tiled = viewer.world.getItemAt(0);
-      const show = () => { stage.dataset.state = "open"; };
+      const show = () => { stage.dataset.state ??= "open"; };
       if (tiled.getFullyLoaded()) show();
       else tiled.addOnceHandler("fully-loaded-change", show);
       this.follow();
