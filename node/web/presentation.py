@@ -13,7 +13,7 @@ It leaves out: the documents (``linkeddata.presentation``, ``linkeddata.content_
 import hashlib
 import json
 import sqlite3
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from functools import wraps
 from typing import Any, Final
 
@@ -44,6 +44,7 @@ from node.storage.records import StoredRecord
 from node.web.keys import DATABASE, SETTINGS
 from node.web.negotiate import JSON_LD, quality
 from node.web.overlays import overlays_of
+from node.web.pages import called
 from node.web.problem import Problem, not_found
 from node.web.ranges import decide_bytes
 from node.web.records_api import sections_of
@@ -59,6 +60,11 @@ _ID: Final = "{id:[a-z2-7]{16}}"
 _MEDIUM: Final = "{medium:[a-z2-7]{16}}"
 _SPECIMEN: Final = "/iiif/presentation/3/specimen/" + _ID
 _WHOLE: Final = parse_target("x/full/max/0/default.jpg").image
+_NAMES: Final = {
+    "scientific_name": "ods:specimenName", "genus": "dwc:genus", "family": "dwc:family",
+    "institution_code": "dwc:institutionCode", "catalog_number": "dwc:catalogNumber",
+}  # fmt: skip
+"""Column of the search tables -> term; what a list names specimens by."""
 _UNSHOWN: Final = "the file cannot be read at the moment"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -181,7 +187,7 @@ def _specimen(found: StoredRecord, media: list[ShownMedium], missing: int) -> Sh
         pairs.append(("Images that are not here", str(missing)))
     event = _first(body.get("ods:hasEvents"))
     return ShownSpecimen(
-        id=found.id, iri=found.iri, label=_label(body), metadata=tuple(pairs), media=tuple(media),
+        id=found.id, iri=found.iri, label=specimen_label(body), metadata=tuple(pairs), media=tuple(media),
         rights_holder=body.get("dcterms:rightsHolder", ""), event_date=event.get("dwc:eventDate", ""),
         place=_place(body, event),
     )  # fmt: skip
@@ -203,16 +209,12 @@ def _place(body: dict[str, Any], event: dict[str, Any]) -> Place | None:
     )  # fmt: skip
 
 
-def _label(body: dict[str, Any]) -> str:
-    return specimen_label(
-        body.get("ods:specimenName", ""), body.get("dwc:institutionCode", ""), body.get("dwc:catalogNumber", "")
-    )
-
-
-def specimen_label(name: str, institution: str, number: str) -> str:
+def specimen_label(body: Mapping[str, Any]) -> str:
     """Name and number of a specimen, as the pages write them."""
-    code = "" if number.startswith(institution) else f"{institution} "
-    return f"{name or 'not identified'}, {code}{number}" if number else name or "not identified"
+    name, number = called(body), body.get("dwc:catalogNumber") or ""
+    institution = body.get("dwc:institutionCode") or ""
+    code = "" if not institution or number.startswith(institution) else f"{institution} "
+    return f"{name}, {code}{number}" if number else name
 
 
 def _media(
@@ -285,9 +287,7 @@ def _listed(conn: sqlite3.Connection, settings: Settings, prefix: str) -> tuple[
             continue
         media, _ = _media(conn, row["iri"], settings.images, with_regions=False)
         if media:
-            name = specimen_label(
-                row["scientific_name"] or "", row["institution_code"] or "", row["catalog_number"] or ""
-            )
+            name = specimen_label({term: row[column] for column, term in _NAMES.items()})
             first = next((medium for medium in media if medium.image is not None), None)
             items.append(CollectionItem(id=row["iri"].rpartition("/")[2], label=name, medium=first))
     return [], items
@@ -297,7 +297,7 @@ def _candidates(conn: sqlite3.Connection, origin: str, prefix: str, limit: int) 
     """Public specimens with images of any class, whose ids begin with ``prefix``."""
     first = records.iri_of(origin, "specimen", prefix)
     return conn.execute(
-        """SELECT iri, scientific_name, institution_code, catalog_number FROM specimen_facet
+        """SELECT iri, scientific_name, genus, family, institution_code, catalog_number FROM specimen_facet
            WHERE iri >= ? AND iri < ? AND access < 2 AND has_image = 1 ORDER BY iri LIMIT ?""",
         (first, first + "{", limit),  # "{" comes after "z"
     ).fetchall()
