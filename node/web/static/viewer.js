@@ -80,7 +80,8 @@
       this.viewer = OpenSeadragon({
         element: view, tileSources: info, drawer: "canvas", showNavigationControl: false, cooperativeGestures: true,
         maxZoomPixelRatio: 4, minZoomImageRatio: 0.7, visibilityRatio: 0.4, animationTime: calm ? 0 : 0.5,
-        springStiffness: 8, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
+        springStiffness: 8, clickTimeThreshold: 5000, // what does not move is a click, however slow the hand or the machine
+        gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
         gestureSettingsPen: { clickToZoom: false }, silenceMultiImageWarnings: true,
         tileRetryMax: 2, tileRetryDelay: 1500, // a busy node says 503
       });
