@@ -60,9 +60,12 @@
       let info;
       try {
         const answer = await fetch(`${this.service}/info.json`, { headers: { Accept: "application/json" } });
-        if (!answer.ok) return;
-        info = await answer.json();
-      } catch { return; }
+        if (answer.ok) info = await answer.json();
+      } catch { /* no service: the preview stays */ }
+      if (!info) {
+        this.stage.dataset.state = "failed";
+        return;
+      }
       info.id = new URL(this.service, location.href).href; // also behind another name of the same node
       this.place(info);
     }
