@@ -225,10 +225,12 @@ def test_processes_that_were_killed_are_replaced_and_no_picture_is_blamed_for_it
 
 
 def test_an_installation_that_cannot_decode_is_told_from_a_bad_picture(
-    studio: Studio, monkeypatch: pytest.MonkeyPatch
+    studio: Studio, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert check_decoder() == ""
-    monkeypatch.setattr("runners.pictures._CODE_FOLDER", "/nonexistent")
+    (tmp_path / "pyvips.py").write_text("raise ImportError('libvips is not here')\n")
+    root = str(Path(__file__).parents[2])
+    monkeypatch.setattr("runners.pictures._CODE_FOLDER", f"{tmp_path}{os.pathsep}{root}")
     assert "vasculum doctor" in check_decoder()
     broken = Decoder(Limits())
     with tempfile.TemporaryFile() as source, tempfile.TemporaryFile() as out, pytest.raises(UnitFailed):
