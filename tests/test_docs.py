@@ -510,3 +510,10 @@ def test_the_readme_names_the_two_commands_and_shows_their_output() -> None:
         "docs/flow.svg",
     ):
         assert words in text
+
+
+def test_no_page_holds_the_marks_of_an_unfinished_merge() -> None:
+    marks = re.compile(r"^(<{7} |={7}$|>{7} )", re.MULTILINE)
+    pages = [*DOCS.rglob("*.md"), *ROOT.glob("*.md"), ROOT / "node.toml"]
+    assert len(pages) > 20
+    assert [page.name for page in pages if marks.search(page.read_text("utf-8"))] == []
