@@ -44,6 +44,7 @@ SECTIONS: Final = (
     ("sources.herbarium", "[sources.NAME]", "SourceSettings"),
     ("sources.herbarium.files", "[[sources.NAME.files]]", "FileRule"),
     ("sources.herbarium.rules", "[[sources.NAME.rules]]", "AccessRule"),
+    ("protection", "[protection]", "ProtectionSection"),
     ("sensitive", "[[sensitive]]", "SensitiveTaxon"),
 )
 """Where a table stands in node.toml, its heading in the page, its class in ``node.config``."""
@@ -112,6 +113,12 @@ PLAIN: Final = {
     "of several classes the strictest counts.",
     "sensitive.value": "The name whose places are protected.",
     "sensitive.field": "The column in which the name stands.",
+    "sensitive.region": "Where the rule holds: countries by code or name, or country/state, several with `\\|` between; "
+    "empty: everywhere. A row that does not say where it is from falls under the rule.",
+    "protection.taxa_file": "The list of sensitive taxa as CSV; relative to the folder of this file. "
+    "See [how to protect sensitive taxa](how-to-protect-sensitive-taxa.md). Empty: only `[[sensitive]]`.",
+    "sources.herbarium.every_hours": "How often the running node reads the source again by itself; 0: never. "
+    "See [sources on a schedule](how-to-protect-sensitive-taxa.md#sources-on-a-schedule).",
 }
 """Meanings that need more words than the comments of node.toml have room for."""
 _HEAD: Final = re.compile(r"(?:# )?\[\[?([a-z.]+)\]\]?(?: +#.*)?\Z")

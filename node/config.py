@@ -6,6 +6,7 @@ Invariants:
 - An unknown key is an error that names the nearest known key; a wrong type names the key and what was expected.
 - Settings are frozen; units are part of the names.
 - Nothing here touches the network or creates a file.
+- The list of sensitive taxa that the settings name is read with them; one that cannot be read is an error.
 
 It leaves out: secrets (the keys folder) and everything that changes while the node runs (the database).
 """
@@ -15,11 +16,13 @@ import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import UnionType
 from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
+
+from linkeddata import sensitive_list, sensitive_taxa
 
 KNOWN_PIPELINES: Final = ("label-text", "barcode", "quality", "network-probe")
 MOST_PROCESSES: Final = 64
@@ -28,6 +31,8 @@ TILE_SIZES: Final = (256, 512, 1024)
 """Tiles of pyramids: viewers ask for one request per tile, and TIFF wants multiples of 16."""
 MAX_TOML_BYTES: Final = 1_048_576
 """A settings file larger than this is a mistake (a data file was named)."""
+MAX_LIST_BYTES: Final = 16_777_216
+"""A list of 100,000 taxa has about 8 MB."""
 
 
 class ConfigError(Exception):
@@ -180,6 +185,7 @@ class SourceSettings:
     key: tuple[str, ...] = ()
     fetch: Literal[False, True, "on-need"] = False
     identity: Literal["inode", "size+mtime"] = "inode"
+    every_hours: int = 0
     files: tuple[FileRule, ...] = ()
     rules: tuple[AccessRule, ...] = ()
 
@@ -221,6 +227,24 @@ class SensitiveTaxon:
     value: str
     field: Literal["scientificName", "genus", "family", "order", "class"] = "scientificName"
     category: int = 2
+    region: str = ""
+    synonyms: tuple[str, ...] = ()
+    reason: str = ""
+
+    @property
+    def rule(self) -> sensitive_taxa.SensitiveRule:
+        """As what decides about rows."""
+        return sensitive_taxa.SensitiveRule(
+            term=f"dwc:{self.field}", value=self.value, category=self.category, synonyms=self.synonyms,
+            region=self.region, reason=self.reason,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProtectionSection:
+    """Where the list of sensitive taxa is kept."""
+
+    taxa_file: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,7 +264,15 @@ class Settings:
     volumes: Mapping[str, VolumeSettings] = field(default_factory=dict)
     tiers: Mapping[str, TierSettings] = field(default_factory=dict)
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
+    protection: ProtectionSection = field(default_factory=ProtectionSection)
     sensitive: tuple[SensitiveTaxon, ...] = ()
+    listed: tuple[sensitive_taxa.SensitiveRule, ...] = ()
+    """Of the file that ``protection.taxa_file`` names; not a key of node.toml."""
+
+    @property
+    def sensitive_rules(self) -> tuple[sensitive_taxa.SensitiveRule, ...]:
+        """Every rule about sensitive taxa, of node.toml and of the file it names."""
+        return (*(taxon.rule for taxon in self.sensitive), *self.listed)
 
     @property
     def database_path(self) -> Path:
@@ -305,8 +337,29 @@ def parse_settings(document: Mapping[str, Any], folder: Path) -> Settings:
     if "node" not in document:
         raise ConfigError("node.toml needs a table [node] with name and public_url")
     settings: Settings = _build(Settings, {"folder": folder, **document}, "")
+    settings = replace(settings, listed=_read_list(settings))
     _check(settings)
     return settings
+
+
+def _read_list(settings: Settings) -> tuple[sensitive_taxa.SensitiveRule, ...]:
+    """The list of sensitive taxa that node.toml names: a node whose list cannot be read does not start."""
+    if not settings.protection.taxa_file:
+        return ()
+    path = settings.folder / settings.protection.taxa_file
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(MAX_LIST_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"[protection] taxa_file: {path} cannot be read: {error.strerror}") from error
+    if len(data) > MAX_LIST_BYTES:
+        raise ConfigError(
+            f"[protection] taxa_file: {path} is larger than {MAX_LIST_BYTES} bytes: this is no list of taxa"
+        )
+    try:
+        return sensitive_list.parse_sensitive_list(data, str(path))
+    except sensitive_list.SensitiveListError as error:
+        raise ConfigError(f"[protection] taxa_file: {error}") from error
 
 
 def _check(settings: Settings) -> None:
@@ -349,9 +402,15 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"[sources.{name}]: a source is named with lower-case letters, digits, - and _")
         for pattern in (*(rule.match for rule in source.files), *(rule.match for rule in source.rules)):
             _check_regex(pattern, f"sources.{name}")
+        if source.every_hours < 0:
+            raise ConfigError(f"sources.{name}.every_hours must be 0 (never by itself) or larger")
+        if source.every_hours and not source.path:
+            raise ConfigError(f"[sources.{name}] every_hours needs a path: what is to be read again")
     for taxon in settings.sensitive:
-        if not 1 <= taxon.category <= 4:
-            raise ConfigError("[[sensitive]] category must be 1, 2, 3 or 4")
+        try:
+            sensitive_list.check_rule(taxon.rule, "[[sensitive]]")
+        except sensitive_list.SensitiveListError as error:
+            raise ConfigError(str(error)) from error
 
 
 def _check_remote(remote: RemoteSection) -> None:
@@ -476,8 +535,12 @@ def _build(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
     values: dict[str, Any] = {}
     for key, value in table.items():
         label = f"{where}.{key}" if where else key
-        if key not in known or (key == "folder" and not isinstance(value, Path)):
-            raise ConfigError(f"node.toml: unknown key {label}{_nearest(key, sorted(known - {'folder'}))}")
+        if (
+            key not in known
+            or (key == "folder" and not isinstance(value, Path))
+            or (kind is Settings and key == "listed")
+        ):
+            raise ConfigError(f"node.toml: unknown key {label}{_nearest(key, sorted(known - {'folder', 'listed'}))}")
         values[key] = _convert(hints[key], value, label)
     required = [item.name for item in fields(kind) if item.name not in values and _has_no_default(item)]
     if required:

@@ -61,6 +61,7 @@ CONFIGURATION = (
     ("[sources.NAME]", config.SourceSettings),
     ("[[sources.NAME.files]]", config.FileRule),
     ("[[sources.NAME.rules]]", config.AccessRule),
+    ("[protection]", config.ProtectionSection),
     ("[[sensitive]]", config.SensitiveTaxon),
 )
 

@@ -29,6 +29,7 @@ from cas.scan import rehome
 from cas.store import BlobStore
 from linkeddata.file_match import FileMatch, compile_rules
 from linkeddata.ingest_plan import IngestPlan, KnownRow, make_plan
+from linkeddata.sensitive_taxa import SensitiveTaxa
 from linkeddata.source import SourceMedia, SourceRow
 from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
@@ -142,6 +143,7 @@ class Ingest:
         on_need = self._why_never_fetched if self._source.fetch == "on-need" else None
         self._bytes = ByteIntake(blobs, intake, limits, fetch=fetch, home=self._home, on_need=on_need)
         self._batch_rows = batch_rows if fetch is None else min(batch_rows, FETCH_BATCH_ROWS)
+        self._taxa = SensitiveTaxa.of(settings.sensitive_rules)
         self._rules_digest = rules_digest(settings, self._source, version=importlib.metadata.version("vasculum"))
 
     def plan(self) -> IngestPlan:
@@ -392,8 +394,8 @@ class Ingest:
 
     def _context(self, plan: IngestPlan, run: int, now: datetime, media: Mapping[str, MediumBytes]) -> RowContext:
         return RowContext(
-            settings=self._settings, source=self._source, intake=self._intake, media=media, rekeyed=plan.rekeyed,
-            run=run, now=now,
+            settings=self._settings, source=self._source, taxa=self._taxa, intake=self._intake, media=media,
+            rekeyed=plan.rekeyed, run=run, now=now,
         )  # fmt: skip
 
     def _needs_work(self, row: SourceRow, found: Mapping[str, MediumBytes], plan: IngestPlan) -> bool:

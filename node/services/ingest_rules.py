@@ -12,12 +12,16 @@ from typing import Final
 from linkeddata.access import AccessClass, parse_access_class, strictest
 from linkeddata.canon import digest_text
 from linkeddata.licences import Licence
-from linkeddata.sensitive import SensitiveRule, find_category, generalise
+from linkeddata.sensitive import PlaceWords, generalise
+from linkeddata.sensitive_taxa import SensitiveTaxa
 from linkeddata.source import SourceRow
 from node.config import Settings, SourceSettings
 
 MAX_SUBJECT_CHARS: Final = 2000
 """Values longer than this are matched by their beginning: expressions of people meet data of strangers here."""
+
+
+NO_PLACE: Final = PlaceWords(frozenset())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,20 +33,20 @@ class Protection:
     is_sensitive: bool
     access: AccessClass
     """Of the specimen's record."""
+    place: PlaceWords = NO_PLACE
+    """What nothing else that is said about a sensitive row may repeat; nothing when the row is not sensitive."""
 
 
-def protect(row: SourceRow, settings: Settings, source: SourceSettings) -> Protection:
+def protect(row: SourceRow, source: SourceSettings, taxa: SensitiveTaxa) -> Protection:
     """Applies the list of sensitive taxa and the access rules of the source, before anything is published."""
-    rules = tuple(
-        SensitiveRule(term=f"dwc:{item.field}", value=item.value, category=item.category) for item in settings.sensitive
-    )
-    category = find_category(row.fields, rules)
-    fields = dict(row.fields) if category is None else generalise(row.fields, category)
+    rule = taxa.find(row.fields)
+    fields = dict(row.fields) if rule is None else generalise(row.fields, rule.category, reason=rule.reason)
     is_private = source.access == "private" or _ruled(row, source) is AccessClass.PRIVATE
     return Protection(
         fields=fields,
-        is_sensitive=category is not None,
+        is_sensitive=rule is not None,
         access=AccessClass.PRIVATE if is_private else AccessClass.OPEN,
+        place=PlaceWords.of(row.fields) if rule is not None else NO_PLACE,
     )
 
 
@@ -70,7 +74,7 @@ def rules_digest(settings: Settings, source: SourceSettings, *, version: str) ->
             "version": version,
             "origin": settings.origin,
             "organisation": settings.node.organisation,
-            "sensitive": [asdict(item) for item in settings.sensitive],
+            "sensitive": [asdict(item) for item in settings.sensitive_rules],
             "licence": source.licence,
             "access": source.access,
             "rules": [asdict(item) for item in source.rules],

@@ -8,15 +8,17 @@ Everything here happens inside the caller's transaction.
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Literal
 
 from linkeddata.access import AccessClass, strictest
 from linkeddata.dwca_media import merge_media
-from linkeddata.licences import normalise_licence
+from linkeddata.licences import Licence, normalise_licence
 from linkeddata.presentation import parse_px_per_mm
 from linkeddata.records import MediumFacts, build_medium, build_tombstone
+from linkeddata.sensitive import PlaceWords
+from linkeddata.sensitive_taxa import SensitiveTaxa
 from linkeddata.source import SourceMedia
 from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
@@ -37,6 +39,8 @@ class MediumView:
     """Keys of its rows."""
     access: AccessClass
     sensitive: bool
+    rights_holder: str
+    """Left out where it repeats the place of a sensitive specimen."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +49,7 @@ class RowContext:
 
     settings: Settings
     source: SourceSettings
+    taxa: SensitiveTaxa
     intake: Intake
     media: Mapping[str, MediumBytes]
     """By media key; a medium that is not here keeps the bytes that are known."""
@@ -89,8 +94,8 @@ def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> M
                     content_id=found.content_id, width=found.width, height=found.height, format=found.format,
                     size_bytes=found.size_bytes,
                 ),
-                licence=normalise_licence(view.medium.licence or context.source.licence), access=view.access,
-                sensitive=view.sensitive, title=view.medium.title, rights_holder=view.medium.rights_holder,
+                licence=_licence(view, context.source), access=view.access,
+                sensitive=view.sensitive, title=view.medium.title, rights_holder=view.rights_holder,
                 identifier=locator if is_address else "",
                 source_address=locator if is_address and not found.problem else "",
                 px_per_mm=_px_per_mm(view.medium),
@@ -185,23 +190,32 @@ def _view(key: str, context: RowContext) -> MediumView:
     media: list[SourceMedia] = []
     classes: list[AccessClass] = []
     specimens: list[str] = []
-    sensitive = False
+    places: list[PlaceWords] = []
     for specimen in context.intake.specimens_of(key):
         row = context.intake.row(specimen)
         named = [item for item in row.media if item.key == key] if row is not None else []
         if row is None or not named:
             continue  # only a repeated row, which does not count, names it
-        protection = protect(row, context.settings, context.source)
+        protection = protect(row, context.source, context.taxa)
         media += named
         specimens.append(specimen)
-        sensitive = sensitive or protection.is_sensitive
+        if protection.is_sensitive:
+            places.append(protection.place)
         licence = normalise_licence(named[0].licence or context.source.licence)
         classes.append(medium_access(row, licence, context.source, protection))
+    medium = merge_media(media)[0]
     view = MediumView(
-        medium=merge_media(media)[0], specimens=tuple(specimens), access=strictest(classes), sensitive=sensitive
-    )
+        medium=medium, specimens=tuple(specimens), access=strictest(classes), sensitive=bool(places),
+        rights_holder="" if any(place.are_in(medium.rights_holder) for place in places) else medium.rights_holder,
+    )  # fmt: skip
     context.views[key] = view
     return view
+
+
+def _licence(view: MediumView, source: SourceSettings) -> Licence:
+    """Of a sensitive medium only what the table of licences knows: people write about pictures in this field too."""
+    licence = normalise_licence(view.medium.licence or source.licence)
+    return replace(licence, verbatim="") if view.sensitive else licence
 
 
 def _mint(conn: sqlite3.Connection, source: str, key: str, origin: str) -> str:

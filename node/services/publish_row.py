@@ -4,16 +4,17 @@ Everything here happens inside the caller's transaction.
 """
 
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from linkeddata.access import AccessClass
 from linkeddata.canon import canonical_bytes
-from linkeddata.licences import normalise_licence
+from linkeddata.licences import Licence, normalise_licence
 from linkeddata.records import build_specimen
 from linkeddata.source import SourceRow
 from linkeddata.times import format_time
-from node.services.ingest_rules import protect
+from node.config import SourceSettings
+from node.services.ingest_rules import Protection, protect
 from node.services.intake_bytes import WITHDRAWN_CODE
 from node.services.publish_medium import (
     RowContext,
@@ -41,7 +42,7 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
     if old_key is not None:
         _rekey(conn, row.source, old_key, row.key)
     iri = specimen_iri(conn, context, row.key)
-    protection = protect(row, context.settings, context.source)
+    protection = protect(row, context.source, context.taxa)
     before = _images_of(conn, iri)
     _move_media(conn, iri, row, context)
     outcomes = [publish_medium(conn, medium.key, context) for medium in row.media if _may_be(conn, medium.key, context)]
@@ -53,16 +54,18 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
             body=build_specimen(
                 iri=iri, fields=protection.fields,
                 media=[item.iri for item in outcomes if item.access is not AccessClass.PRIVATE],
-                licence=normalise_licence(row.fields.get("dcterms:license") or context.source.licence),
+                licence=_licence(protection, context.source),
                 access=protection.access, organisation=context.settings.node.organisation,
             ),
             access=protection.access,
             sensitive=protection.is_sensitive,
             source=row.source,
-            aliases=_aliases(row),
+            aliases=_aliases(row, protection),
         ),
         now=context.now,
     )  # fmt: skip
+    if protection.is_sensitive:
+        _forget_names(conn, iri, protection)
     for ordinal, item in enumerate(outcomes):
         conn.execute("INSERT OR REPLACE INTO medium_specimen VALUES (?, ?, ?)", (item.iri, iri, ordinal))
     stamp = format_time(context.now)
@@ -166,6 +169,20 @@ def _rekey(conn: sqlite3.Connection, source: str, old_key: str, new_key: str) ->
     conn.execute("INSERT OR IGNORE INTO record_alias VALUES (?, ?)", (old_key, row["iri"]))
 
 
-def _aliases(row: SourceRow) -> tuple[str, ...]:
+def _aliases(row: SourceRow, protection: Protection) -> tuple[str, ...]:
     found = (row.key, row.fields.get("dwc:occurrenceID", ""), row.fields.get("dwc:catalogNumber", ""))
-    return tuple(dict.fromkeys(item for item in found if item))
+    return tuple(protection.place.only_without(dict.fromkeys(item for item in found if item)))
+
+
+def _forget_names(conn: sqlite3.Connection, iri: str, protection: Protection) -> None:
+    """Identifiers that repeat the place find the record no longer."""
+    names = [row["alias"] for row in conn.execute("SELECT alias FROM record_alias WHERE iri = ?", (iri,))]
+    kept = set(protection.place.only_without(names))
+    conn.executemany(
+        "DELETE FROM record_alias WHERE alias = ? AND iri = ?", [(name, iri) for name in names if name not in kept]
+    )
+
+
+def _licence(protection: Protection, source: SourceSettings) -> Licence:
+    licence = normalise_licence(protection.fields.get("dcterms:license") or source.licence)
+    return replace(licence, verbatim="") if protection.is_sensitive else licence

@@ -175,11 +175,15 @@ def get_by_iri(conn: sqlite3.Connection, iri: str, *, version: int | None = None
 
 
 def resolve(conn: sqlite3.Connection, identifier: str, *, limit: int = 20) -> list[str]:
-    """IRIs of the active records known under an identifier of any kind (visibility is the caller's to ask)."""
+    """IRIs of the active records known under an identifier of any kind (visibility is the caller's to ask).
+
+    The address of a sensitive picture finds nothing: people name files after places.
+    """
     rows = conn.execute(
         """SELECT iri FROM record WHERE iri = :any AND state = 'active'
            UNION SELECT a.iri FROM record_alias a JOIN record r ON r.iri = a.iri
-                 WHERE a.alias = :any AND r.state = 'active' LIMIT :limit""",
+                 WHERE a.alias = :any AND r.state = 'active' AND NOT (r.kind = 'medium' AND r.sensitive)
+           LIMIT :limit""",
         {"any": identifier, "limit": limit},
     ).fetchall()
     return [row["iri"] for row in rows]
