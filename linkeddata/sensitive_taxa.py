@@ -8,8 +8,8 @@ Invariants:
   is the listed one, and a row of which we cannot tell whether it lies in the region, fall under the rule.
 - Of several rules that apply, the strictest category counts.
 
-It leaves out: how a list is written (``linkeddata.sensitive_list``), what is then not said (``linkeddata.sensitive``), and telling that two names are synonyms when the list
-does not say so.
+It leaves out: how a list is written (``linkeddata.sensitive_list``), what is then not said (``linkeddata.sensitive``),
+and telling that two names are synonyms when the list does not say so.
 """
 
 import unicodedata

@@ -26,6 +26,7 @@ from node.services.ingest_rules import RULES_PREFIX, outdated_sources
 from node.services.tiers import open_tiering
 from node.setup import check_origin
 from node.storage.db import connect, migrations, schema_version
+from node.storage.records import TO_PURGE
 from runners.pictures import check_decoder
 from runners.sandbox import report_isolation
 
@@ -200,6 +201,13 @@ def _sources(settings: Settings) -> Iterator[Finding]:
             about=f"source {name}",
             text="settings that decide what is public (licence, access, sensitive taxa, limits) have changed, or an "
             "ingest stopped: what is published still follows the old ones until `vasculum ingest` runs again",
+        )
+    if TO_PURGE in digests:
+        yield Finding(
+            level="warning",
+            about="sensitive taxa",
+            text="nothing tells their places any more, but the files of the database still hold what was said before: "
+            f"run `vasculum withdraw {settings.folder} --finish`",
         )
     rows = _ask(settings, "SELECT code, count(*) FROM finding GROUP BY code ORDER BY 2 DESC LIMIT 5")
     for code, count in rows:

@@ -23,6 +23,8 @@ from node.config import ConfigError, Settings
 from node.folder import FolderBusy, NodeFolder, ingest_lock, open_folder
 from node.services.ingest import Fetch, Ingest, IngestReport, Matched, PlanHeld, measure_hash_rate
 from node.services.intake_source import Intake, open_intake
+from node.services.purge import purge
+from node.services.withdraw import CleaningHeld
 from node.storage.db import DatabaseError
 
 
@@ -77,6 +79,7 @@ def ingest(
                         _run(node_dir, work, intake, accept_plan, prune=prune, as_json=as_json)
                         if node.settings.images.pyramids == "ingest":
                             _build_pyramids(node, as_json=as_json)
+                        _purge(node)
     except FolderBusy as error:
         raise CommandFailed(str(error)) from error
     except (ConfigError, DatabaseError, DwcaError) as error:
@@ -148,6 +151,13 @@ def _build_pyramids(node: NodeFolder, *, as_json: bool) -> None:
     there, problems = build_all(node)
     if not as_json:
         click.echo(f"  {there} open images have their pyramid" + (f", {len(problems)} have none" if problems else ""))
+
+
+def _purge(node: NodeFolder) -> None:
+    try:
+        purge(node, say=lambda text: click.echo(text, err=True))
+    except CleaningHeld as error:
+        click.echo(f"warning: what was said of taxa that are sensitive now is still in the files: {error}", err=True)
 
 
 def _say(node_dir: Path, intake: Intake, report: IngestReport) -> None:

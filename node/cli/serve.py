@@ -15,6 +15,7 @@ from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError
 from node.folder import FolderBusy, NodeFolder, open_folder, serve_lock
 from node.processes import ReaderProcesses
+from node.services.purge import purge_waits
 from node.services.withdraw import WithdrawalPending, finish_begun, withdrawals_to_clean
 from node.setup import check_origin
 from node.storage.db import DatabaseError
@@ -47,6 +48,12 @@ def serve(node_dir: Path, verbose: bool) -> None:
             if waiting := withdrawals_to_clean(folder):
                 click.echo(
                     f"warning: the node's files still hold remains of {waiting} withdrawn images: "
+                    f"stop it and run `vasculum withdraw {node_dir} --finish`",
+                    err=True,
+                )
+            if purge_waits(folder.database):
+                click.echo(
+                    "warning: the node's files still hold what was said of taxa before they became sensitive: "
                     f"stop it and run `vasculum withdraw {node_dir} --finish`",
                     err=True,
                 )

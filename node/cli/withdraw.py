@@ -17,6 +17,7 @@ from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError
 from node.folder import FolderBusy, NodeFolder, ingest_lock, open_folder
 from node.services import withdraw as service
+from node.services.purge import drop_derived, purge_waits
 from node.services.withdraw import WithdrawalPlan
 from node.storage.db import DatabaseError
 
@@ -58,9 +59,12 @@ def withdraw(
             except service.WithdrawalPending as error:
                 pending = str(error)
             waiting = service.withdrawals_to_clean(folder)
-            held = _clean(folder, quiet=as_json) if waiting else ""
+            purging = purge_waits(folder.database)
+            if purging:
+                drop_derived(folder)
+            held = _clean(folder, quiet=as_json) if waiting or purging else ""
             facts = {"finished": count, "cleaned": 0 if held else waiting, "held": held, "pending": pending}
-            _report(facts, as_json=as_json)
+            _report({**facts, **({"purged": not held} if purging else {})}, as_json=as_json)
             _fail_when_pending(pending)
         else:
             _withdraw(folder, image, reason, yes=yes, dry_run=dry_run, as_json=as_json)
@@ -156,6 +160,8 @@ def _report(facts: dict[str, Any], *, as_json: bool) -> None:
 def _lines(facts: dict[str, Any]) -> Iterator[str]:
     if "finished" in facts:
         yield f"{facts['finished']} interrupted withdrawals finished, files cleaned of {facts['cleaned']}"
+        if facts.get("purged"):
+            yield "what was said of taxa before they became sensitive is in no file of the node any more"
     elif "already" in facts:
         yield f"{facts['id']} was withdrawn on {facts['already'][:10]}: {facts['reason']}"
     else:

@@ -116,9 +116,12 @@ def _may_be(conn: sqlite3.Connection, key: str, context: RowContext) -> bool:
 
 
 def _images_of(conn: sqlite3.Connection, specimen: str) -> set[str]:
+    """Of all versions of its media: what was read from an earlier scan tells as much."""
     rows = conn.execute(
         """SELECT m.image FROM medium_specimen s JOIN medium m ON m.iri = s.medium
-           WHERE s.specimen = ? AND m.image IS NOT NULL""",
+           WHERE s.specimen = ?1 AND m.image IS NOT NULL
+           UNION SELECT v.image FROM medium_specimen s JOIN medium_version v ON v.iri = s.medium
+           WHERE s.specimen = ?1 AND v.image IS NOT NULL""",
         (specimen,),
     )
     return {row["image"] for row in rows}

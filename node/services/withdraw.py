@@ -37,6 +37,7 @@ from node.services.tiers import open_tiering
 from node.storage.db import connect
 from node.storage.facts import bytes_facts
 from node.storage.forget import Traces, find_traces, forget
+from node.storage.records import TO_PURGE
 
 BESIDE_SERVER_BYTES: Final = 1 << 30
 """A database larger than this is not rewritten beside a server: its writers would wait longer than they do."""
@@ -174,6 +175,8 @@ def clean(folder: NodeFolder, *, say: Say = lambda _: None, beside_server_bytes:
     except sqlite3.OperationalError as error:
         raise CleaningHeld(f"{error}: stop the server or run {again} when it is less busy") from error
     folder.blobs.withdrawals.clean()
+    with folder.database.transaction() as conn:
+        conn.execute("DELETE FROM meta WHERE key = ?", (TO_PURGE,))
 
 
 def derived_files(settings: Settings, cid: ContentId) -> Iterator[Path]:

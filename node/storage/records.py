@@ -7,6 +7,8 @@ Invariants:
 - The log is append-only and dense: a sequence number is assigned in the transaction that publishes, never before.
 - A private record has no entry in the log; a record that becomes private is deleted outside and purged inside
   (its older bodies go too). Every entry's digest is salted, so that a tombstone proves nothing about lost content.
+- Of a sensitive record only the newest version is kept: an older one may tell more. Where one was removed, a mark says
+  that the files of the database may still remember it (``TO_PURGE``).
 - IRIs are minted once per source key by a keyed hash, so that a re-ingest after a restore gives the same ones.
 
 It leaves out: building documents (``linkeddata.records``), search (``node.storage.search``), who may see what.
@@ -32,6 +34,9 @@ PATHS: Final[dict[Kind, str]] = {"specimen": "specimen", "medium": "media", "ann
 """The first path segment of the IRI of each kind."""
 VOLATILE: Final = ("ods:version", "dcterms:modified", "dcterms:created")
 """Members that the store itself sets; they decide nothing about whether a record has changed."""
+
+TO_PURGE: Final = "to_purge"
+"""In ``meta``: since when the files of the database may hold versions that were purged because they told a place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,8 +133,11 @@ def publish(conn: sqlite3.Connection, record: NewRecord, *, now: datetime) -> Pu
     was_public = old is not None and bool(old["published"])
     is_public = record.access is not AccessClass.PRIVATE
     stricter = old is not None and (int(record.access) > old["access"] or int(record.sensitive) > old["sensitive"])
-    if stricter:
-        _purge_versions(conn, record.iri, keep=version)
+    if stricter or record.sensitive:
+        conn.execute("PRAGMA secure_delete=ON")
+        purged = _purge_versions(conn, record.iri, keep=version)
+        if purged and record.sensitive:
+            conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (TO_PURGE, stamp))
     seq: int | None = None
     if is_public:
         seq = _append(conn, record.iri, record.kind, version, "Update" if was_public else "Create", stamp, salt, data)
@@ -233,8 +241,8 @@ def _append(
     return int(row[0])
 
 
-def _purge_versions(conn: sqlite3.Connection, iri: str, *, keep: int) -> None:
-    conn.execute("DELETE FROM record_version WHERE iri = ? AND version <> ?", (iri, keep))
+def _purge_versions(conn: sqlite3.Connection, iri: str, *, keep: int) -> int:
+    return conn.execute("DELETE FROM record_version WHERE iri = ? AND version <> ?", (iri, keep)).rowcount
 
 
 def _stored(conn: sqlite3.Connection, row: sqlite3.Row, version: int | None) -> StoredRecord | None:
