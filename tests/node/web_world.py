@@ -46,14 +46,28 @@ class World:
     annotations: dict[str, str]
 
 
-def fill(node: NodeFolder, folder: Path) -> dict[str, dict[str, str]]:
+@dataclass(frozen=True, kw_only=True)
+class Secret:
+    """What is not told of the sensitive specimen."""
+
+    place: str = SECRET_PLACE
+    latitude: str = "47.1234"
+    read: str = READ_HIDDEN
+    """What its label says."""
+    tail: bytes = b""
+    """Behind the end of its image: other bytes, the same picture."""
+
+
+def fill(node: NodeFolder, folder: Path, *, secret: Secret = Secret()) -> dict[str, dict[str, str]]:
     """Ingests the six specimens and publishes annotations where a job could have."""
     rows = rows_of(6)
     rows[1]["licence"] = "all rights reserved"
     rows[2] |= {"country": "Privatia", "locality": SECRET_PLACE + " private"}
-    rows[3] |= {"locality": SECRET_PLACE + " sensitive", "decimalLatitude": "47.1234", "verbatimLabel": SECRET_PLACE}
+    rows[3] |= {
+        "locality": secret.place + " sensitive", "decimalLatitude": secret.latitude, "verbatimLabel": secret.place,
+    }  # fmt: skip
     rows[5] |= {"country": "Privatia"}
-    ingest(node, write_archive(folder, rows, images=lambda number: jpeg(min(number, 4))))
+    ingest(node, write_archive(folder, rows, images=lambda number: jpeg(min(number, 4)) + secret.tail * (number == 3)))
     found: dict[str, dict[str, str]] = {"specimens": {}, "media": {}, "images": {}, "annotations": {}}
     with node.database.transaction() as conn:
         for number, kind in enumerate(KINDS):
@@ -62,7 +76,7 @@ def fill(node: NodeFolder, folder: Path) -> dict[str, dict[str, str]]:
             ).fetchone()[0]
             row = conn.execute("SELECT iri, image FROM medium WHERE locator = ?", (f"images/{number}.jpg",)).fetchone()
             found["media"][kind], found["images"][kind] = row["iri"], row["image"]
-        for kind, word in (("open", READ_OPEN), ("restricted", READ_HIDDEN), ("sensitive", READ_HIDDEN)):
+        for kind, word in (("open", READ_OPEN), ("restricted", READ_HIDDEN), ("sensitive", secret.read)):
             found["annotations"][kind] = _annotate(conn, node, found, kind, word)
     return found
 
