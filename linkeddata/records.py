@@ -214,9 +214,9 @@ def with_bytes(
 
 
 def build_tombstone(
-    *, iri: str, kind: Literal["specimen", "medium", "annotation"], reason: str, at: datetime
+    *, iri: str, kind: Literal["specimen", "medium", "annotation"], reason: str, at: datetime, successor: str = ""
 ) -> dict[str, Json]:
-    """What remains of a withdrawn record: that it was, when it ended and why."""
+    """What remains of a withdrawn record: that it was, when it ended and why, and which record took its place."""
     types = {"specimen": "ods:DigitalSpecimen", "medium": "ods:DigitalMedia", "annotation": "oa:Annotation"}
     return with_context(
         {
@@ -224,6 +224,7 @@ def build_tombstone(
             "@type": types[kind],
             "dcterms:identifier": iri,
             "ods:status": "Tombstone",
+            **({"dcterms:isReplacedBy": {"@id": successor}} if successor else {}),
             "ods:hasTombstoneMetadata": {
                 "@type": "ods:Tombstone",
                 "ods:tombstoneDate": format_time(at),

@@ -35,6 +35,7 @@ from node.services.jobs import JobService
 from node.services.registry_ping import Heartbeat, registry_ping
 from node.services.remote_media import RemoteMedia
 from node.services.remote_needs import RemoteNeeds
+from node.services.schedule import Schedule
 from node.services.tiers import TierWork, open_tiering
 from node.services.withdraw import WithdrawalPending, finish_begun
 from node.storage.journal import SqliteJournal
@@ -83,10 +84,13 @@ FETCHES: Final = 4
 """Remote images fetched at a time, each from another host; threads of their own, so that visitors need not wait."""
 CARE_SLICE_S: Final = 50.0
 """How long bytes are read again in the background before it is asked anew what is due."""
+SOURCES_TICK_S: Final = 60
+"""How often it is asked whether a source is due (``node.services.schedule`` says when)."""
 PING_TICK_S: Final = 2
 """How often the heartbeat looks whether a registry is due (``node.services.registry_ping`` says when)."""
 FOLDER: Final = web.AppKey("folder", NodeFolder)
 HEARTBEAT: Final = web.AppKey("heartbeat", Heartbeat)
+SCHEDULE: Final = web.AppKey("schedule", Schedule)
 PENDING_PAUSE_S: Final = 60.0
 """Between attempts to remove a withdrawn copy from a tier that could not be reached."""
 log = logging.getLogger("vasculum")
@@ -153,6 +157,7 @@ def build_application(
     engine, jobs = _build_jobs(folder, catalogue, clock, care, needs, remote, tiers, boot or secrets.token_hex(8))
     app[ENGINE] = engine
     app[JOBS] = jobs
+    app[SCHEDULE] = Schedule(folder, clock=clock)
     app[HEARTBEAT] = Heartbeat(settings.federation.registries)
     app[descriptor_api.DESCRIPTOR] = DescriptorService(
         database=folder.database, settings=settings, identity=folder.key, offers=lambda: _offers(engine), clock=clock
@@ -271,6 +276,7 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
     scheduler.add_job(_tick(app, _forget_nonces), "interval", seconds=NONCES_TICK_S)
     scheduler.add_job(_tick(app, _finish_withdrawals), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _look_after_bytes), "interval", seconds=CARE_TICK_S)
+    scheduler.add_job(_tick(app, _ingest_sources), "interval", seconds=SOURCES_TICK_S)
     if app[SETTINGS].tiers:
         scheduler.add_job(_tick(app, _restore), "interval", seconds=JOBS_TICK_S)
         scheduler.add_job(_tick(app, _look_after_tiers), "interval", seconds=CARE_TICK_S)
@@ -280,6 +286,7 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
     await app[JOBS].poll()
     yield
     app[CARE].stop()
+    app[SCHEDULE].stop()
     app[TIERS].stop()
     with contextlib.suppress(StoreFailed):
         await asyncio.to_thread(app[TIERS].used.flush)
@@ -339,6 +346,11 @@ async def _finish_withdrawals(app: web.Application) -> None:
     except WithdrawalPending as error:
         app[WITHDRAWING].not_before = time.monotonic() + PENDING_PAUSE_S
         log.error("a withdrawn copy is not removed yet: %s", error)  # noqa: TRY400 - the reason is the message
+
+
+async def _ingest_sources(app: web.Application) -> None:
+    """Sources that are due are read again; what the list of sensitive taxa names now is protected."""
+    await asyncio.to_thread(app[SCHEDULE].run_due)
 
 
 async def _forget_nonces(app: web.Application) -> None:

@@ -5,6 +5,7 @@ A *problem* stops the node or endangers data; a *warning* is worth a look; *ok* 
 """
 
 import importlib.metadata
+import json
 import os
 import shutil
 import sqlite3
@@ -23,6 +24,7 @@ from linkeddata.times import parse_time
 from node.config import ConfigError, Settings, load_settings
 from node.guard import FlatNameError, check_flat_names
 from node.services.ingest_rules import RULES_PREFIX, outdated_sources
+from node.services.schedule import SCHEDULE_PREFIX
 from node.services.tiers import open_tiering
 from node.setup import check_origin
 from node.storage.db import connect, migrations, schema_version
@@ -202,6 +204,7 @@ def _sources(settings: Settings) -> Iterator[Finding]:
             text="settings that decide what is public (licence, access, sensitive taxa, limits) have changed, or an "
             "ingest stopped: what is published still follows the old ones until `vasculum ingest` runs again",
         )
+    yield from _schedule(settings)
     if TO_PURGE in digests:
         yield Finding(
             level="warning",
@@ -214,6 +217,27 @@ def _sources(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             level="warning", about="ingest", text=f"{count} x {code}: see `vasculum findings {settings.folder}`"
         )
+
+
+def _schedule(settings: Settings) -> Iterator[Finding]:
+    """Ingests that wait for a person, and sources that the schedule could not read."""
+    for source, plan, summary in _ask(
+        settings, "SELECT source, id, summary FROM ingest_plan WHERE accepted IS NULL ORDER BY created"
+    ):
+        yield Finding(
+            level="warning",
+            about=f"source {source}",
+            text=f"an ingest waits for a person: {json.loads(summary)['reason']}. If that is right, run "
+            f"`vasculum ingest {settings.folder} --source {source} --accept-plan {plan}`",
+        )
+    for key, value in _ask(settings, f"SELECT key, value FROM meta WHERE key LIKE '{SCHEDULE_PREFIX}%'"):  # noqa: S608
+        turn = json.loads(value)
+        if turn["state"] == "failed":
+            yield Finding(
+                level="warning",
+                about=f"source {key.removeprefix(SCHEDULE_PREFIX)}",
+                text=f"the schedule could not read it at {turn['at']}: {turn['text']}",
+            )
 
 
 def _volumes(settings: Settings) -> Iterator[Finding]:

@@ -1,6 +1,5 @@
 """``vasculum ingest``: takes an archive or a folder of images into a node."""
 
-import asyncio
 import itertools
 import json
 import shlex
@@ -13,16 +12,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cas.errors import CasError
-from federation.errors import FederationError
-from federation.safe_fetch import FetchLimits, SafeFetcher
 from linkeddata.dwca_meta import DwcaError
 from node.cli.errors import CommandFailed, UserError
 from node.cli.pyramids import build_all
 from node.cli.store_work import size_text
 from node.config import ConfigError, Settings
 from node.folder import FolderBusy, NodeFolder, ingest_lock, open_folder
-from node.services.ingest import Fetch, Ingest, IngestReport, Matched, PlanHeld, measure_hash_rate
+from node.services.fetch_at_ingest import fetcher_of
+from node.services.ingest import Ingest, IngestReport, Matched, PlanHeld, measure_hash_rate
 from node.services.intake_source import Intake, open_intake
+from node.services.protect_known import protect_known
 from node.services.purge import purge
 from node.services.withdraw import CleaningHeld
 from node.storage.db import DatabaseError
@@ -67,7 +66,7 @@ def ingest(
                 raise UserError(f"say what to ingest: vasculum ingest {node_dir} PATH")
             with open_intake(place.resolve(), name, key_columns=settings.key if settings else ()) as intake:
                 fetch = (
-                    _fetcher(node.settings) if do_fetch or (settings is not None and settings.fetch is True) else None
+                    fetcher_of(node.settings) if do_fetch or (settings is not None and settings.fetch is True) else None
                 )
                 work = Ingest(
                     node.settings, node.database, node.blobs, intake, clock=lambda: datetime.now(UTC), fetch=fetch
@@ -76,6 +75,7 @@ def ingest(
                     _say_dry_run(work, intake, as_json=as_json)
                 else:
                     with ingest_lock(node.settings.folder):
+                        protect_known(node.settings, node.database, clock=lambda: datetime.now(UTC))
                         _run(node_dir, work, intake, accept_plan, prune=prune, as_json=as_json)
                         if node.settings.images.pyramids == "ingest":
                             _build_pyramids(node, as_json=as_json)
@@ -101,28 +101,6 @@ def _source_name(settings: Settings, given: str | None) -> str:
     if len(settings.sources) > 1:
         raise UserError(f"node.toml has several sources: choose one with --source ({', '.join(settings.sources)})")
     return next(iter(settings.sources), "collection")
-
-
-def _fetcher(settings: Settings) -> Fetch:
-    fetcher = SafeFetcher(
-        limits=FetchLimits(
-            max_bytes=min(settings.images.max_file_bytes, 512 * 1024 * 1024),
-            timeout_s=120.0,
-            content_types=("image/", "application/octet-stream"),
-        ),
-        insecure_loopback=settings.federation.insecure_loopback,
-    )
-
-    def fetch(url: str) -> bytes:
-        try:
-            answer = asyncio.run(fetcher.get(url))
-        except FederationError as error:
-            raise OSError(str(error)) from error
-        if answer.status != 200:
-            raise OSError(f"the server answered {answer.status}")
-        return answer.body
-
-    return fetch
 
 
 def _run(node_dir: Path, work: Ingest, intake: Intake, accept_plan: str | None, *, prune: bool, as_json: bool) -> None:

@@ -15,6 +15,7 @@ from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError
 from node.folder import FolderBusy, NodeFolder, open_folder, serve_lock
 from node.processes import ReaderProcesses
+from node.services.protect_known import protect_known
 from node.services.purge import purge_waits
 from node.services.withdraw import WithdrawalPending, finish_begun, withdrawals_to_clean
 from node.setup import check_origin
@@ -51,6 +52,7 @@ def serve(node_dir: Path, verbose: bool) -> None:
                     f"stop it and run `vasculum withdraw {node_dir} --finish`",
                     err=True,
                 )
+            protect_known(folder.settings, folder.database, clock=lambda: datetime.now(UTC))
             if purge_waits(folder.database):
                 click.echo(
                     "warning: the node's files still hold what was said of taxa before they became sensitive: "

@@ -70,6 +70,10 @@ class PlanHeld(Exception):
         self.plan = plan
 
 
+class IngestStopped(Exception):
+    """Whoever runs the ingest ends it between two batches; what is done is done."""
+
+
 @dataclass(slots=True, kw_only=True)
 class IngestReport:
     """What an ingest did."""
@@ -227,7 +231,7 @@ class Ingest:
             orphans = sorted(self._intake.names - used)
             report.orphan_files = len(orphans)
             self._finish(plan, run, report, orphans, prune=prune)
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, IngestStopped):
             self._end(run, "stopped")
             raise
         except Exception:
@@ -280,6 +284,7 @@ class Ingest:
             return
         now = format_time(self._clock())
         with self._db.transaction() as conn:
+            _forget_plans(conn, self._intake.source, plan)
             conn.execute(
                 "INSERT OR REPLACE INTO ingest_plan VALUES (?, ?, ?, ?, ?, NULL)",
                 (plan.id, self._intake.source, str(self._intake.root or ""), now, json.dumps({"reason": reason})),
@@ -297,6 +302,7 @@ class Ingest:
                 (name, place, plan.id, now),
             ).fetchone()
             conn.execute("UPDATE ingest_plan SET accepted = ? WHERE id = ?", (now, plan.id))
+            _forget_plans(conn, name, plan)
             conn.execute("DELETE FROM finding WHERE source = ?", (name,))
             # Until a run under new settings has ended, records are mixed: whatever run comes next looks at all of them.
             same = self._last_rules(conn) == self._rules_digest
@@ -521,6 +527,11 @@ def _note(conn: sqlite3.Connection, source: str, key: str, code: str, message: s
     )
 
 
+def _forget_plans(conn: sqlite3.Connection, source: str, plan: IngestPlan) -> None:
+    """Of the plans of a source that nobody accepted only the newest can be: the others were of other archives."""
+    conn.execute("DELETE FROM ingest_plan WHERE source = ? AND accepted IS NULL AND id <> ?", (source, plan.id))
+
+
 def _twin(body: bytes) -> str:
     fields = json.loads(body)["fields"]
     number = fields.get("dwc:catalogNumber", "")
@@ -540,4 +551,4 @@ def _batches(rows: Iterator[SourceRow], size: int) -> Iterator[list[SourceRow]]:
         yield batch
 
 
-__all__ = ["Fetch", "Ingest", "IngestReport", "Matched", "PlanHeld", "measure_hash_rate"]
+__all__ = ["Fetch", "Ingest", "IngestReport", "IngestStopped", "Matched", "PlanHeld", "measure_hash_rate"]

@@ -10,7 +10,7 @@ import sqlite3
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final, Literal
+from typing import Final, Literal, Protocol
 
 from linkeddata.access import AccessClass, strictest
 from linkeddata.dwca_media import merge_media
@@ -19,12 +19,11 @@ from linkeddata.presentation import parse_px_per_mm
 from linkeddata.records import MediumFacts, build_medium, build_tombstone
 from linkeddata.sensitive import PlaceWords
 from linkeddata.sensitive_taxa import SensitiveTaxa
-from linkeddata.source import SourceMedia
+from linkeddata.source import SourceMedia, SourceRow
 from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
 from node.services.ingest_rules import medium_access, protect
 from node.services.intake_bytes import MediumBytes, known_bytes
-from node.services.intake_source import Intake
 from node.storage import annotations, records
 
 WITHDRAWN: Final = "no longer in the institution's collection data"
@@ -43,6 +42,20 @@ class MediumView:
     """Left out where it repeats the place of a sensitive specimen."""
 
 
+class Rows(Protocol):
+    """Where the rows of a source are looked up: an archive that is read, or what is known of it."""
+
+    @property
+    def source(self) -> str:
+        """Its name."""
+
+    def row(self, key: str) -> SourceRow | None:
+        """The row with this key."""
+
+    def specimens_of(self, media_key: str) -> list[str]:
+        """Keys of the rows that name a medium."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RowContext:
     """What all rows of a batch share."""
@@ -50,7 +63,7 @@ class RowContext:
     settings: Settings
     source: SourceSettings
     taxa: SensitiveTaxa
-    intake: Intake
+    intake: Rows
     media: Mapping[str, MediumBytes]
     """By media key; a medium that is not here keeps the bytes that are known."""
     rekeyed: Mapping[str, str]
@@ -167,10 +180,15 @@ def withdraw_medium(conn: sqlite3.Connection, iri: str, *, now: datetime) -> int
 
 
 def tombstone(
-    conn: sqlite3.Connection, iri: str, kind: Literal["specimen", "medium", "annotation"], now: datetime
+    conn: sqlite3.Connection,
+    iri: str,
+    kind: Literal["specimen", "medium", "annotation"],
+    now: datetime,
+    *,
+    successor: str = "",
 ) -> int:
-    """Leaves of a record that it was; returns 1 when there was one."""
-    body = build_tombstone(iri=iri, kind=kind, reason=WITHDRAWN, at=now)
+    """Leaves of a record that it was, and which one took its place; returns 1 when there was one."""
+    body = build_tombstone(iri=iri, kind=kind, reason=WITHDRAWN, at=now, successor=successor)
     return int(records.tombstone(conn, iri, body, now=now) is not None)
 
 

@@ -3,9 +3,10 @@
 Everything here happens inside the caller's transaction.
 """
 
+import json
 import sqlite3
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Final, Literal
 
 from linkeddata.access import AccessClass
 from linkeddata.canon import canonical_bytes
@@ -26,6 +27,8 @@ from node.services.publish_medium import (
 )
 from node.storage import records
 from node.storage.search import index_specimen
+
+_TRIPLET: Final = ("dwc:institutionCode", "dwc:collectionCode", "dwc:catalogNumber")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,7 +95,7 @@ def withdraw_row(conn: sqlite3.Connection, key: str, context: RowContext) -> int
     if row is None:
         return 0
     conn.execute("UPDATE source_row SET state = 'vanished' WHERE source = ? AND key = ?", (source, key))
-    count = tombstone(conn, row["iri"], "specimen", context.now)
+    count = tombstone(conn, row["iri"], "specimen", context.now, successor=_successor(conn, source, key))
     for item in conn.execute("SELECT medium FROM medium_specimen WHERE specimen = ?", (row["iri"],)).fetchall():
         others = conn.execute(
             """SELECT 1 FROM medium_specimen m JOIN source_row s ON s.iri = m.specimen
@@ -104,6 +107,29 @@ def withdraw_row(conn: sqlite3.Connection, key: str, context: RowContext) -> int
     _drop_media(conn, row["iri"], set(), context, keep_links=True)
     index_specimen(conn, row["iri"])
     return count
+
+
+def _successor(conn: sqlite3.Connection, source: str, key: str) -> str:
+    """The one public record of the source that has the same institution, collection and number; empty: none or several.
+
+    A key that was only changed has no successor: its record goes on under the same address.
+    """
+    row = conn.execute("SELECT iri, body FROM source_row WHERE source = ? AND key = ?", (source, key)).fetchone()
+    number = json.loads(row["body"])["fields"].get("dwc:catalogNumber", "")
+    if not number:
+        return ""
+    triplet = [json.loads(row["body"])["fields"].get(term, "") for term in _TRIPLET]
+    found = [
+        other["iri"]
+        for other in conn.execute(
+            """SELECT s.iri, s.body FROM record_alias a JOIN source_row s ON s.iri = a.iri
+               JOIN record r ON r.iri = s.iri
+               WHERE a.alias = ? AND s.source = ? AND s.state = 'present' AND s.iri <> ? AND r.published = 1""",
+            (number, source, row["iri"]),
+        )
+        if [json.loads(other["body"])["fields"].get(term, "") for term in _TRIPLET] == triplet
+    ]
+    return found[0] if len(found) == 1 else ""
 
 
 def _may_be(conn: sqlite3.Connection, key: str, context: RowContext) -> bool:

@@ -10,6 +10,7 @@ from linkeddata.envelope import parse_envelope
 from linkeddata.job import ResultRow, parse_job_spec, parse_result_page
 from linkeddata.json_strict import parse_json
 from node.services.job_rules import JobNotTaken
+from node.services.schedule import waiting_plans
 from node.storage.jobs import JobRow
 from node.web.keys import DATABASE, JOBS, SETTINGS
 from node.web.pages import render
@@ -40,7 +41,8 @@ async def job_list(request: web.Request) -> web.StreamResponse:
                     "images": status.images, "message": status.message,
                 }
             )  # fmt: skip
-    return render(request, "jobs.html", {"jobs": jobs})
+    plans = await request.app[DATABASE].read(waiting_plans)
+    return render(request, "jobs.html", {"jobs": jobs, "plans": plans})
 
 
 async def job_page(request: web.Request) -> web.StreamResponse:
