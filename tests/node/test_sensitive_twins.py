@@ -3,6 +3,7 @@
 The routes are those of ``test_access_all_routes.ROUTES``, which fails for a route that it does not know.
 """
 
+import hashlib
 import json
 import re
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -63,7 +64,7 @@ def asks(twin: Twin, *, searches: bool = True) -> Iterator[tuple[str, str]]:
     for word in words_of((ONE, OTHER)):
         for name in PARAMETERS if word[0].isupper() and "*" not in word else TEXTS:
             yield f"search {name}={word}", f"/search?{name}={quote(word)}"
-        for number in range(len(EXTRAS)):
+        for number in range(len(EXTRAS)) if word in (ONE.secret.place, OTHER.secret.place) else ():
             for known in (f"images/{word}-{number}.jpg", f"https://img.example/{word}/{number}.jpg", word):
                 yield f"id {known}", f"/specimen?id={quote(known, safe='')}"
     for name in PARAMETERS:
@@ -84,7 +85,13 @@ async def answer(twin: Twin, method: str, path: str, accept: str, **more: object
     """Everything that comes back, as one text without the names that must differ."""
     headers = {"Accept": accept, **more.pop("headers", {})}  # type: ignore[dict-item]
     found = await twin.world.client.request(method, path, headers=headers, allow_redirects=False, **more)  # type: ignore[arg-type]
-    body = (await found.read()).decode("utf-8", "surrogateescape")
+    data = await found.read()
+    hashed = hashlib.sha256(data).hexdigest()[:40]
+    if (
+        hashed in found.headers.get("ETag", "") and method == "GET"
+    ):  # says the body again, which is compared here; HEAD has it without one
+        twin.hashes.add(hashed)
+    body = data.decode("utf-8", "surrogateescape")
     shown = sorted((name, value) for name, value in found.headers.items() if name not in VOLATILE_HEADERS)
     return without_csrf(twin.plain(f"{found.status} {shown}\n{body}"))
 
@@ -99,12 +106,14 @@ async def twins(make_node: Make, tmp_path: Path) -> AsyncIterator[tuple[Twin, Tw
         )
 
 
-async def differences(one: Twin, other: Twin, *, first: int = 5, searches: bool = True) -> list[str]:
-    """Questions to which the two give different answers."""
+async def differences(one: Twin, other: Twin, *, first: int = 5, searches: bool = True, only: str = "") -> list[str]:
+    """Questions (those whose name begins with ``only``) to which the two give different answers."""
     found: list[str] = []
     pairs = zip(asks(one, searches=searches), asks(other, searches=searches), strict=True)
     for (name, path), (name_too, path_too) in pairs:
         assert name == name_too
+        if not name.startswith(only):
+            continue
         is_search = name.startswith(("search", "facet", "id "))
         for method in ("GET",) if is_search else METHODS:
             for accept in (("application/json",) if is_search else ACCEPTS) if method == "GET" else ("*/*",):
@@ -228,19 +237,27 @@ def find_by_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(records_api.records, "resolve", resolve)
 
 
-SABOTAGES = (keep_locality, keep_month, round_finer, let_repeats_through, index_what_was_received, find_by_address)
+SABOTAGES = (
+    (keep_locality, "/specimen/"), (keep_month, "/specimen/"), (round_finer, "/specimen/"),
+    (let_repeats_through, "/specimen/"), (index_what_was_received, "search q"), (find_by_address, "id "),
+)  # fmt: skip
+"""What is broken, and the questions by which it shows: asking all of them would take long."""
 
 
-@pytest.mark.parametrize("sabotage", SABOTAGES, ids=lambda item: item.__name__)
+@pytest.mark.parametrize(("sabotage", "only"), SABOTAGES, ids=[item.__name__ for item, _ in SABOTAGES])
 async def test_a_node_that_tells_is_noticed(
-    make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sabotage: Callable[[pytest.MonkeyPatch], None]
+    make_node: Make,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sabotage: Callable[[pytest.MonkeyPatch], None],
+    only: str,
 ) -> None:
     sabotage(monkeypatch)
     homes = twin_folders(make_node(), tmp_path)
     async with AsyncExitStack() as stack:
         one = await stack.enter_async_context(serving_twin(homes[0], tmp_path / "a1", ONE))
         other = await stack.enter_async_context(serving_twin(homes[1], tmp_path / "a2", OTHER))
-        assert await differences(one, other, first=1) != []
+        assert await differences(one, other, first=1, only=only) != []
 
 
 async def test_another_scan_of_the_label_tells_nothing_but_its_id(make_node: Make, tmp_path: Path) -> None:
