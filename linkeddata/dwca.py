@@ -185,8 +185,11 @@ def _describe(files: ArchiveFiles, path: Path) -> ArchiveDescription:
     if len(candidates) != 1:
         listing = ", ".join(candidates[:4]) or "none"
         raise DwcaError(f"{path.name} has no meta.xml, so it must hold exactly one table; found: {listing}")
-    with files.open(candidates[0]) as stream:
-        first = io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="").readline(MAX_ROW_CHARS)
+    with (
+        files.open(candidates[0]) as stream,
+        io.TextIOWrapper(stream, "utf-8-sig", errors="replace", newline="") as text,
+    ):
+        first = text.readline(MAX_ROW_CHARS)
     delimiter = max("\t,;|", key=first.count)
     header = _first_row(first, delimiter)
     return describe_single(candidates[0], header, delimiter=delimiter, quote='"', encoding="UTF-8")

@@ -22,6 +22,7 @@ from linkeddata.access import AccessClass
 from linkeddata.context import PREFIXES, with_context
 from linkeddata.json_strict import Json
 from linkeddata.licences import Licence
+from linkeddata.local_contexts import LocalContexts
 from linkeddata.times import format_time
 
 _TAXON: Final = (
@@ -61,6 +62,7 @@ PLACED_TERMS: Final = frozenset((*_TAXON, *_IDENTIFICATION, *_GEOREFERENCE, *_LO
 """Terms that have a place of their own in a specimen document."""
 
 
+NOTHING_STATED: Final = LocalContexts()
 MEDIUM_FDO_TYPE: Final = "https://doi.org/21.T11148/bbad8c4e101e8af01115"
 """openDS: the handle of the kind of thing that a digital medium is."""
 
@@ -84,6 +86,7 @@ def build_specimen(
     licence: Licence,
     access: AccessClass,
     organisation: str = "",
+    local_contexts: LocalContexts = NOTHING_STATED,
 ) -> dict[str, Json]:
     """The public document of a specimen.
 
@@ -94,6 +97,7 @@ def build_specimen(
         licence: of the record.
         access: its class; private documents are built too, for staff.
         organisation: the institution's ROR or GRSciColl address, may be empty.
+        local_contexts: projects, labels and notices that the source states.
     """
     taxon = _take(fields, _TAXON)
     identification = _take(fields, _IDENTIFICATION)
@@ -118,6 +122,7 @@ def build_specimen(
         document["ods:physicalSpecimenIDType"] = _identifier_type(physical)
     if organisation:
         document["ods:organisationID"] = organisation
+    _add_local_contexts(document, local_contexts)
     _add_licence(document, licence)
     identifiers = [
         _identifier(title, fields[term])
@@ -165,6 +170,7 @@ def build_medium(
     identifier: str = "",
     source_address: str = "",
     px_per_mm: str = "",
+    local_contexts: LocalContexts = NOTHING_STATED,
 ) -> dict[str, Json]:
     """The public document of a medium: what it shows, its content id, its licence, and how its bytes may be had.
 
@@ -186,6 +192,7 @@ def build_medium(
     document.update(_bytes_terms(facts, origin=origin, is_open=is_open))
     if source_address and is_open and facts.content_id is None:
         document["ac:accessURI"] = source_address
+    _add_local_contexts(document, local_contexts)
     if px_per_mm:
         document["vasculum:pixelsPerMillimetre"] = px_per_mm
     if title and not sensitive:
@@ -296,6 +303,11 @@ def _relationship(name: str, target: str) -> dict[str, Json]:
         "dwc:relatedResourceID": target,
         "ods:relatedResourceURI": target,
     }
+
+
+def _add_local_contexts(document: dict[str, Json], stated: LocalContexts) -> None:
+    if stated:
+        document["vasculum:hasLocalContexts"] = stated.to_json()
 
 
 def _add_licence(document: dict[str, Json], licence: Licence) -> None:

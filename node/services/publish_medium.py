@@ -15,6 +15,7 @@ from typing import Final, Literal, Protocol
 from linkeddata.access import AccessClass, strictest
 from linkeddata.dwca_media import merge_media
 from linkeddata.licences import Licence, normalise_licence
+from linkeddata.local_contexts import LocalContexts, find_local_contexts
 from linkeddata.presentation import parse_px_per_mm
 from linkeddata.records import MediumFacts, build_medium, build_tombstone
 from linkeddata.sensitive import PlaceWords
@@ -111,7 +112,7 @@ def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> M
                 sensitive=view.sensitive, title=view.medium.title, rights_holder=view.rights_holder,
                 identifier=locator if is_address else "",
                 source_address=locator if is_address and not found.problem else "",
-                px_per_mm=_px_per_mm(view.medium),
+                px_per_mm=_px_per_mm(view.medium), local_contexts=_local_contexts(view),
             ),
             access=view.access,
             sensitive=view.sensitive,
@@ -228,6 +229,12 @@ def _view(key: str, context: RowContext) -> MediumView:
     )  # fmt: skip
     context.views[key] = view
     return view
+
+
+def _local_contexts(view: MediumView) -> LocalContexts:
+    return find_local_contexts(
+        [{**view.medium.fields, "dcterms:license": view.medium.licence}], only_known=view.sensitive
+    )
 
 
 def _licence(view: MediumView, source: SourceSettings) -> Licence:

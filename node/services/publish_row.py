@@ -11,6 +11,7 @@ from typing import Final, Literal
 from linkeddata.access import AccessClass
 from linkeddata.canon import canonical_bytes
 from linkeddata.licences import Licence, normalise_licence
+from linkeddata.local_contexts import find_local_contexts
 from linkeddata.records import build_specimen
 from linkeddata.source import SourceRow
 from linkeddata.times import format_time
@@ -59,6 +60,7 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
                 media=[item.iri for item in outcomes if item.access is not AccessClass.PRIVATE],
                 licence=_licence(protection, context.source),
                 access=protection.access, organisation=context.settings.node.organisation,
+                local_contexts=find_local_contexts([row.fields], only_known=protection.is_sensitive),
             ),
             access=protection.access,
             sensitive=protection.is_sensitive,

@@ -23,6 +23,7 @@ from node.services.ingest import Ingest, IngestReport
 from node.services.intake_source import open_intake
 from node.services.purge import drop_derived, purge, purge_waits
 from node.storage import annotations, records
+from node.web.pages import make_environment
 
 Make = Callable[..., NodeFolder]
 LIST = '[[sensitive]]\nvalue = "Planta numero1"\ncategory = {category}\n'
@@ -252,3 +253,35 @@ def test_the_commands_clean_the_files(
     assert remains(node.settings.folder / "data", needles) == []
     run(["doctor", folder])
     assert "sensitive taxa" not in capsys.readouterr().out
+
+
+def test_what_is_stated_of_local_contexts_is_carried_in_record_and_page(make_node: Make, tmp_path: Path) -> None:
+    project = "259854f7-b261-4c8c-8556-4b153deebc18"
+    folder = tmp_path / "lc"
+    folder.mkdir()
+    (folder / "images").mkdir()
+    (folder / "images/1.jpg").write_bytes(jpeg(1))
+    (folder / "occurrence.csv").write_text(
+        "occurrenceID,catalogNumber,basisOfRecord,scientificName,accessRights,localContextsProject,associatedMedia\n"
+        f"urn:l:1,L-1,PreservedSpecimen,Planta numero1,TK Attribution,{project},images/1.jpg\n",
+        "utf-8",
+    )
+    node = make_node()
+    ingest(node, folder)
+    with node.database.reader() as conn:
+        iri = records.resolve(conn, "L-1")[0]
+        found = records.get_by_iri(conn, iri)
+    assert found is not None
+    stated = json.loads(found.body)["vasculum:hasLocalContexts"]
+    assert stated["vasculum:localContextsLabel"] == ["TK Attribution"]
+    assert stated["vasculum:localContextsProject"] == [{"@id": f"https://localcontextshub.org/projects/{project}"}]
+    environment = make_environment()
+    shown = environment.get_template("local_contexts.html").module.stated(json.loads(found.body))  # type: ignore[attr-defined]
+    assert f'href="https://localcontextshub.org/projects/{project}"' in shown
+    assert "TK Attribution" in shown
+    set_list(node, 1)
+    again(node, folder)
+    with node.database.reader() as conn:
+        found = records.get_by_iri(conn, iri)
+    assert found is not None
+    assert json.loads(found.body)["vasculum:hasLocalContexts"] == stated, "also of a sensitive specimen"
