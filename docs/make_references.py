@@ -113,7 +113,7 @@ PLAIN: Final = {
     "of several classes the strictest counts.",
     "sensitive.value": "The name whose places are protected.",
     "sensitive.field": "The column in which the name stands.",
-    "sensitive.region": "Where the rule holds: countries by code or name, or country/state, several with `\\|` between; "
+    "sensitive.region": "Where the rule holds: countries by code or name, or country/state, several with vertical bars between; "
     "empty: everywhere. A row that does not say where it is from falls under the rule.",
     "protection.taxa_file": "The list of sensitive taxa as CSV; relative to the folder of this file. "
     "See [how to protect sensitive taxa](how-to-protect-sensitive-taxa.md). Empty: only `[[sensitive]]`.",

@@ -205,6 +205,11 @@ def _sources(settings: Settings) -> Iterator[Finding]:
             "ingest stopped: what is published still follows the old ones until `vasculum ingest` runs again",
         )
     yield from _schedule(settings)
+    rules = len(settings.sensitive_rules)
+    if rules:
+        found = _ask(settings, "SELECT count(*) FROM record WHERE kind = 'specimen' AND sensitive = 1")
+        text = f"{rules} on the list; {found[0][0] if found else 0} specimens are generalised"
+        yield Finding(level="ok", about="sensitive taxa", text=text)
     if TO_PURGE in digests:
         yield Finding(
             level="warning",

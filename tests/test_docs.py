@@ -1,6 +1,7 @@
 """The documentation is checked: references equal the code, commands and links exist, the tutorial runs."""
 
 import asyncio
+import csv
 import dataclasses
 import hashlib
 import importlib.util
@@ -23,6 +24,7 @@ from remote_world import ON_NEED, Elsewhere, elsewhere
 from node import config
 from node.app import build_application
 from node.cli.main import cli, run
+from node.config import load_settings
 from node.demo import collections
 from node.folder import NodeFolder, open_folder
 from runners.catalogue import Catalogue
@@ -353,6 +355,44 @@ def test_the_backup_of_the_store_and_its_restore_run(
     next((tmp_path / "herbarium-again" / "images").iterdir()).unlink()
     assert run(["fsck", "hortus-again"]) == 1
     assert "file-missing" in capsys.readouterr().out
+
+
+def test_the_page_about_sensitive_taxa_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command of the page, with its own list and settings: three of its taxa are among the sheets."""
+    hortus = next(item for item in collections.institutions() if item.folder == "hortus")
+    sheets = [sheet for sheet in hortus.sheets if sheet.name.startswith(("Cypripedium", "Trollius", "Quercus"))][:6]
+    tiny = dataclasses.replace(hortus, folder="export", sheets=tuple(sheets))
+    monkeypatch.setattr(collections, "institutions", lambda: (tiny,))
+    collections.write_collections(tmp_path, tmp_path / "truth" / "truth.json", seed=1)
+    monkeypatch.chdir(tmp_path)
+    text = (DOCS / "how-to-protect-sensitive-taxa.md").read_text("utf-8")
+    (tmp_path / "sensitive-taxa.csv").write_text(re.findall(r"```csv\n(.*?)```", text, re.DOTALL)[0], "utf-8")
+    init = ["init", "hortus", "--name", "Hortus", "--public-url", "https://images.example.org", "--licence", "CC0"]
+    assert run([*init, "--source", "herbarium"]) == 0
+    protection, schedule, rules = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
+    file = tmp_path / "hortus" / "node.toml"
+    table = "[sources.herbarium]\n"
+    file.write_text(file.read_text("utf-8").replace(table, schedule) + "\n" + rules + "\n" + protection, "utf-8")
+    settings = load_settings(tmp_path / "hortus")
+    assert settings.sources["herbarium"].every_hours == 168
+    assert len(settings.listed) == 3
+    said: list[str] = []
+    for line in shown_lines(text):
+        words = shlex.split(line.replace("PLAN", "0" * 16))[1:]
+        capsys.readouterr()
+        assert run(words) == 0, f"{line}: {capsys.readouterr()}"
+        said.append(" ".join(capsys.readouterr().out.split()))
+    assert len(said) == 6
+    hidden = sum(sheet.name.startswith(("Cypripedium", "Trollius")) for sheet in sheets)
+    assert 0 < hidden < len(sheets)
+    assert "3 on the list; 0 specimens are generalised" in said[0]
+    assert f"3 on the list; {hidden} specimens are generalised" in said[2]
+    public = (tmp_path / "public.csv").read_text("utf-8")
+    for row in csv.DictReader(public.splitlines()):
+        is_listed = row["scientific_name"].startswith(("Cypripedium", "Trollius"))
+        assert bool(row["locality"]) is not is_listed
 
 
 def test_the_page_about_content_ids_runs(
