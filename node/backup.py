@@ -31,7 +31,11 @@ from node.config import Settings
 from node.storage.db import migrate
 
 FORMAT: Final = 1
-MEMBERS: Final = ("node.toml", "keys/node.key", "keys/recovery.pub", "data/node.sqlite", "data/blobs/index.sqlite")
+TAXA_MEMBER: Final = "sensitive-taxa.csv"
+"""The list of sensitive taxa, wherever ``[protection] taxa_file`` has it; a node does not start without its list."""
+MEMBERS: Final = (
+    "node.toml", "keys/node.key", "keys/recovery.pub", "data/node.sqlite", "data/blobs/index.sqlite", TAXA_MEMBER,
+)  # fmt: skip
 _DATABASES: Final = ("data/node.sqlite", "data/blobs/index.sqlite")
 MAX_MEMBER_BYTES: Final = 1 << 40
 """A database larger than 1 TiB is beyond one node; a tar header that says so is a forgery."""
@@ -70,6 +74,10 @@ def _write(settings: Settings, target: Path, scratch: Path, now: datetime) -> Ba
     sources: dict[str, Path] = {}
     for name in MEMBERS:
         path = settings.folder / name
+        if name == TAXA_MEMBER:
+            if not settings.protection.taxa_file:
+                continue
+            path = settings.folder / settings.protection.taxa_file
         if not path.exists():
             if name == "data/node.sqlite":
                 raise BackupError(f"{path} is missing: there is nothing to back up")

@@ -368,9 +368,10 @@ def test_the_page_about_sensitive_taxa_runs(
     collections.write_collections(tmp_path, tmp_path / "truth" / "truth.json", seed=1)
     monkeypatch.chdir(tmp_path)
     text = (DOCS / "how-to-protect-sensitive-taxa.md").read_text("utf-8")
-    (tmp_path / "sensitive-taxa.csv").write_text(re.findall(r"```csv\n(.*?)```", text, re.DOTALL)[0], "utf-8")
     init = ["init", "hortus", "--name", "Hortus", "--public-url", "https://images.example.org", "--licence", "CC0"]
     assert run([*init, "--source", "herbarium"]) == 0
+    written = re.findall(r"```csv\n(.*?)```", text, re.DOTALL)[0]
+    (tmp_path / "hortus" / "sensitive-taxa.csv").write_text(written, "utf-8")
     protection, schedule, rules = re.findall(r"```toml\n(.*?)```", text, re.DOTALL)
     file = tmp_path / "hortus" / "node.toml"
     table = "[sources.herbarium]\n"
@@ -393,6 +394,9 @@ def test_the_page_about_sensitive_taxa_runs(
     for row in csv.DictReader(public.splitlines()):
         is_listed = row["scientific_name"].startswith(("Cypripedium", "Trollius"))
         assert bool(row["locality"]) is not is_listed
+    assert run(["backup", "hortus", "hortus.backup"]) == 0
+    assert run(["restore", "hortus.backup", "again"]) == 0
+    assert len(load_settings(tmp_path / "again").listed) == 3, "a backup takes the list with it"
 
 
 def test_the_page_about_content_ids_runs(

@@ -9,6 +9,7 @@ Invariants:
 - Once done for a list, it costs one look at the database; killed anywhere, it begins again.
 """
 
+import importlib.metadata
 import json
 import sqlite3
 from collections.abc import Callable, Iterator
@@ -57,7 +58,8 @@ class KnownRows:
 
 def protect_known(settings: Settings, database: Database, *, clock: Callable[[], datetime]) -> int:
     """Applies the list of the settings to every row that is known; returns how many records changed."""
-    digest = digest_text([repr(rule) for rule in settings.sensitive_rules])
+    version = importlib.metadata.version("vasculum")  # a newer program may find names that an older one did not
+    digest = digest_text([version, *(repr(rule) for rule in settings.sensitive_rules)])
     with database.reader() as conn:
         row = conn.execute("SELECT value FROM meta WHERE key = ?", (PROTECTED,)).fetchone()
     if row is not None and row["value"] == digest:

@@ -25,6 +25,7 @@ from node.config import load_settings
 from node.folder import NodeFolder, open_folder
 from node.services.job_rules import OfferedPipeline
 from node.services.jobs import JobService
+from node.services.protect_known import protect_known
 from runners.catalogue import Catalogue
 
 TERMS = (
@@ -169,14 +170,23 @@ def twin_folders(node: NodeFolder, folder: Path) -> list[Path]:
 
 
 @asynccontextmanager
-async def serving_twin(home: Path, archives: Path, side: Side, *, with_jobs: bool = False) -> AsyncIterator[Twin]:
-    """Fills the node in ``home`` and serves it, if wanted after a researcher's jobs."""
+async def serving_twin(
+    home: Path, archives: Path, side: Side, *, with_jobs: bool = False, is_later: bool = False
+) -> AsyncIterator[Twin]:
+    """Fills the node in ``home`` and serves it, if wanted after a researcher's jobs.
+
+    ``is_later``: the list names the extra specimens only after everything was public and the jobs had their answers.
+    """
+    if is_later:
+        (home / "taxa.csv").write_text("name,category\n", "utf-8")
     with open_folder(home) as node:
-        before = load_settings(home)
-        assert before.listed
         found = fill(node, archives / "base", secret=side.secret)
         extras = _extras(node, write_extras(archives / "extras", side))
         answers = await job_answers(node, found, extras, side) if with_jobs else {}
+        if is_later:
+            (home / "taxa.csv").write_text(LIST, "utf-8")
+            protect_known(load_settings(home), node.database, clock=lambda: NOW)
+            answers = await asked_again(node)
         app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
         async with TestClient(TestServer(app)) as client:
             files = dict.fromkeys((*KINDS, *EXTRAS), b"")
@@ -250,7 +260,6 @@ async def job_answers(
     texts = {image: [side.secret.read] for image in (found["images"]["sensitive"], *extras["images"].values())}
     one = small(node, texts)
     one.enrol(RESEARCHER)
-    answers: dict[str, str] = {}
     number = 0
     for granularity in ("boolean", "count", "record"):
         for match in (f"{ONE.secret.read}~1", f"{OTHER.secret.read}~1", None):
@@ -260,16 +269,22 @@ async def job_answers(
                     RESEARCHER, [one.origin], number=number, match=match, where=where, granularity=granularity, now=NOW,
                     steps=(JobStep(output="label-text/1"),),
                 )  # fmt: skip
-                made = await one.jobs.submit(signed(spec, RESEARCHER).to_json(), sender_kid=RESEARCHER.kid)
+                await one.jobs.submit(signed(spec, RESEARCHER).to_json(), sender_kid=RESEARCHER.kid)
                 await one.work()
-                viewer = Viewer(kid=RESEARCHER.kid)
-                status = await one.jobs.status(made.status.job_id, viewer)
-                page = await one.jobs.results(made.status.job_id, viewer)
-                assert status is not None
-                assert page is not None
-                # The digest of the snapshot covers ids of media, which a keyed hash makes from their file names.
-                said = f"{status}\n{parse_json(page.payload)}".replace(status.snapshot, "<digest of the snapshot>")
-                answers[f"{granularity} {match} {where}"] = said
+    return await asked_again(node)
+
+
+async def asked_again(node: NodeFolder) -> dict[str, str]:
+    """What the researcher is told of all these jobs now."""
+    one, viewer, answers = small(node, {}), Viewer(kid=RESEARCHER.kid), {}
+    for listed in sorted(await one.jobs.list_jobs(viewer), key=lambda item: item.job_id):
+        status = await one.jobs.status(listed.job_id, viewer)
+        page = await one.jobs.results(listed.job_id, viewer)
+        assert status is not None
+        assert page is not None
+        # The digest of the snapshot covers ids of media, which a keyed hash makes from their file names.
+        said = f"{status}\n{parse_json(page.payload)}".replace(status.snapshot, "<digest of the snapshot>")
+        answers[listed.job_id] = said
     return answers
 
 
