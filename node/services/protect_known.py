@@ -56,21 +56,29 @@ class KnownRows:
         return [row["key"] for row in rows]
 
 
-def protect_known(settings: Settings, database: Database, *, clock: Callable[[], datetime]) -> int:
-    """Applies the list of the settings to every row that is known; returns how many records changed."""
-    version = importlib.metadata.version("vasculum")  # a newer program may find names that an older one did not
-    digest = digest_text([version, *(repr(rule) for rule in settings.sensitive_rules)])
+def is_protected(settings: Settings, database: Database) -> bool:
+    """Whether the list of the settings was already applied to everything that is known."""
     with database.reader() as conn:
         row = conn.execute("SELECT value FROM meta WHERE key = ?", (PROTECTED,)).fetchone()
-    if row is not None and row["value"] == digest:
+    return row is not None and row["value"] == _digest(settings)
+
+
+def protect_known(settings: Settings, database: Database, *, clock: Callable[[], datetime]) -> int:
+    """Applies the list of the settings to every row that is known; returns how many records changed."""
+    if is_protected(settings, database):
         return 0
     taxa, changed = SensitiveTaxa.of(settings.sensitive_rules), 0
     for source, keys in _sensitive_now(database, taxa):
         with database.transaction() as conn:
             changed += sum(_republish(conn, source, key, settings, taxa, clock()) for key in keys)
     with database.transaction() as conn:
-        conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (PROTECTED, digest))
+        conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (PROTECTED, _digest(settings)))
     return changed
+
+
+def _digest(settings: Settings) -> str:
+    version = importlib.metadata.version("vasculum")  # a newer program may find names that an older one did not
+    return digest_text([version, *(repr(rule) for rule in settings.sensitive_rules)])
 
 
 def _sensitive_now(database: Database, taxa: SensitiveTaxa) -> Iterator[tuple[str, list[str]]]:

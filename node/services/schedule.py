@@ -29,8 +29,8 @@ from node.folder import FolderBusy, NodeFolder, ingest_lock
 from node.services.fetch_at_ingest import fetcher_of
 from node.services.ingest import Ingest, IngestStopped, PlanHeld
 from node.services.intake_source import open_intake
-from node.services.protect_known import protect_known
-from node.services.purge import purge
+from node.services.protect_known import is_protected, protect_known
+from node.services.purge import purge, purge_waits
 from node.services.withdraw import CleaningHeld
 from node.storage.db import Database
 
@@ -121,6 +121,8 @@ class Schedule:
             return []
         database = self._folder.database
         turns: list[Turn] = []
+        if is_protected(settings, database) and not self.due(settings) and not purge_waits(database):
+            return turns  # without the lock, which a person may want at this moment
         try:
             with ingest_lock(settings.folder):
                 protect_known(settings, database, clock=self._clock)

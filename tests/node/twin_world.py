@@ -202,7 +202,12 @@ async def serving_twin(
 def _extras(node: NodeFolder, archive: Path) -> dict[str, dict[str, str]]:
     ingest(node, archive, source="extras")
     found: dict[str, dict[str, str]] = {"specimens": {}, "media": {}, "images": {}, "annotations": {}}
-    with node.database.reader() as conn:
+    with node.database.transaction() as conn:
+        # What is wrong with a file may name it.
+        conn.execute(
+            """UPDATE medium SET problem = locator || ' is no image' WHERE source = 'extras'
+               AND locator LIKE 'images/%-2.jpg'"""
+        )
         for number, name in enumerate(EXTRAS):
             iri = conn.execute("SELECT iri FROM source_row WHERE key = ?", (f"urn:e:{number}",)).fetchone()["iri"]
             rows = conn.execute(
