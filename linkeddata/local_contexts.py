@@ -58,6 +58,8 @@ _PROJECT: Final = re.compile(
     rf"(?i)(?<![\w.@-])(?:https?://)?(?:www\.)?localcontextshub\.org/(?:api/v[0-9]+/)?projects?/({_ID})(?![0-9a-f-])"
 )
 _BARE: Final = re.compile(rf"(?i){_ID}\Z")
+_MAY_STATE: Final = re.compile(r"(?i)localcontexts|\b[tb][kc][ _-]|notice")
+"""Most texts about rights state nothing of this: they are not read on."""
 _SEPARATORS: Final = re.compile(r"\s*[|;,]\s*")
 _COLUMNS: Final[Mapping[str, str]] = {
     "localcontextsproject": "projects", "localcontextsprojects": "projects", "localcontextsprojectid": "projects",
@@ -101,21 +103,23 @@ def find_local_contexts(rows: Iterable[Mapping[str, str]], *, only_known: bool =
     found: dict[str, list[str]] = {"projects": [], "labels": [], "notices": []}
     for fields in rows:
         for term, text in fields.items():
+            if "contexts" not in term.lower():
+                continue
             kind = _COLUMNS.get(re.split(r"[/#:]", term)[-1].lower().replace("_", ""))
             if kind is not None and text:
                 _add(found, kind, _SEPARATORS.split(text))
         for name, values in _members(fields.get("dwc:dynamicProperties", "")):
             _add(found, name, values)
         for term in RIGHTS_TERMS:
-            if fields.get(term):
+            if fields.get(term) and _MAY_STATE.search(fields[term]):
                 _read_prose(found, fields[term])
-    known_labels = {_plain(f"{prefix} {name}") for prefix, names in LABELS.items() for name in names}
-    known_notices = {_plain(name) for name in NOTICES}
-    return LocalContexts(
-        projects=_once(found["projects"]),
-        labels=_once(item for item in found["labels"] if not only_known or _plain(item) in known_labels),
-        notices=_once(item for item in found["notices"] if not only_known or _plain(item) in known_notices),
-    )
+    labels, notices = found["labels"], found["notices"]
+    if only_known and (labels or notices):
+        known = {_plain(f"{prefix} {name}") for prefix, names in LABELS.items() for name in names}
+        labels = [item for item in labels if _plain(item) in known]
+        known = {_plain(name) for name in NOTICES}
+        notices = [item for item in notices if _plain(item) in known]
+    return LocalContexts(projects=_once(found["projects"]), labels=_once(labels), notices=_once(notices))
 
 
 def _add(found: dict[str, list[str]], kind: str, values: Iterable[str]) -> None:
@@ -131,7 +135,7 @@ def _add(found: dict[str, list[str]], kind: str, values: Iterable[str]) -> None:
 
 def _members(text: str) -> Iterable[tuple[str, list[str]]]:
     """Members of a JSON object that are named like the columns, on its top or below ``localContexts``."""
-    if not text.lstrip().startswith("{"):
+    if not text.lstrip().startswith("{") or "context" not in text.lower():
         return
     try:
         document = parse_json(text)

@@ -74,6 +74,7 @@ class SensitiveTaxa:
     rules: tuple[SensitiveRule, ...]
     _by_word: Mapping[str, tuple[tuple[tuple[str, ...], SensitiveRule], ...]] = field(repr=False)
     _by_value: Mapping[tuple[str, tuple[str, ...]], tuple[SensitiveRule, ...]] = field(repr=False)
+    _terms: frozenset[str] = field(repr=False)
 
     @classmethod
     def of(cls, rules: Iterable[SensitiveRule]) -> "SensitiveTaxa":
@@ -92,6 +93,7 @@ class SensitiveTaxa:
             kept,
             {word: tuple(found) for word, found in by_word.items()},
             {value: tuple(found) for value, found in by_value.items()},
+            frozenset(term for term, _ in by_value),
         )
 
     def find(self, fields: Mapping[str, str]) -> SensitiveRule | None:
@@ -108,7 +110,7 @@ class SensitiveTaxa:
         return min(found, key=lambda rule: rule.category, default=None)
 
     def _named(self, fields: Mapping[str, str]) -> Iterator[SensitiveRule]:
-        for term in {rule_term for rule_term, _ in self._by_value}:
+        for term in self._terms:
             for words in _values(fields.get(term, "")):
                 yield from self._by_value.get((term, words), ())
         for name in _names(fields):
