@@ -290,11 +290,75 @@ def sample(server: str) -> str:
     return nginx_configuration(settings, {"herbarium": Path("/data/export/herbarium")})
 
 
+def findings_reference() -> str:
+    """Every flag of records, and every finding about archives and files."""
+    from linkeddata.issues import FLAGS
+    from node.services.archive_findings import ABOUT_ARCHIVES
+
+    ours = " (ours)"
+    rows = "\n".join(
+        f"| `{flag.code}`{ours if flag.is_ours else ''} | {flag.says} | {flag.advice} |" for flag in FLAGS.values()
+    )
+    others = "\n".join(f"| `{code}` | {says} | {advice} |" for code, (says, advice) in ABOUT_ARCHIVES.items())
+    return f"""\
+# Findings: what an ingest notices
+
+Nothing that is noticed is dropped, and nothing is corrected: the record is published as it came, and says what was seen.
+
+```console
+$ vasculum findings hortus/ --summary
+$ vasculum findings hortus/ --code RECORDED_DATE_INVALID
+$ vasculum findings hortus/ --source collection --json
+```
+
+The page of a specimen shows its flags to everybody, and to staff also the values that led to them.
+In the JSON-LD of a record they are `vasculum:issue`.
+Flags of a sensitive record are computed on what was generalised: they tell no more than the record does.
+
+## Issues of records
+
+Named like GBIF's flags (`OccurrenceIssue`, for names `NameUsageIssue`), so that they mean the same here and there.
+Where GBIF has no flag, the name is *ours*.
+
+| flag | what was seen, and why it matters | what to do |
+|---|---|---|
+{rows}
+
+What is checked against what:
+
+- **Dates** are ISO 8601, as Darwin Core asks for; other forms are flagged, not guessed (GBIF guesses some).
+- **Countries** are those of ISO 3166-1, by code or by name in 16 languages.
+- **Points** are compared with outlines of Natural Earth at 1:50m.
+  A point within 20 km of the border, or within 200 nautical miles of the coast, is not flagged.
+  Areas that are disputed are not judged.
+- **Names** are taken apart by GBIF's own parser, on this machine.
+  Viruses, hybrid formulas and names such as *Carex sp. 1* are not flagged.
+- **Licences**: see [licences](reference-licences.md). The words of the source are kept.
+- Flags across records (the same catalogue number, the same image) are known to staff only.
+
+## MIDS: how completely a specimen is digitised
+
+*Minimum Information about a Digital Specimen* (TDWG) has levels 0 to 3.
+The level is computed by TDWG's own maps from Darwin Core (version 1 of 2026-01-12, CC0), which travel with the program:
+for biology, for fossils (`basisOfRecord` FossilSpecimen), and for minerals, rocks and meteorites.
+It stands in the record (`ods:midsLevel`) and on its page; `vasculum findings --summary` and `vasculum doctor` count.
+Levels are cumulative, and a record without a number or an institution has none.
+The institution of `node.toml` and the licence of its source count where a row states none.
+
+## Findings about archives and files
+
+| code | what was seen | what to do |
+|---|---|---|
+{others}
+"""
+
+
 PAGES: Final = {
     "samples/nginx.conf": lambda: sample("nginx"),
     "samples/Caddyfile": lambda: sample("caddy"),
     "reference-cli.md": cli_reference,
     "reference-licences.md": licence_reference,
+    "reference-findings.md": findings_reference,
     "reference-configuration.md": configuration_reference,
 }
 

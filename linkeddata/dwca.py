@@ -169,12 +169,26 @@ def open_archive(path: Path) -> Iterator[Archive]:
             if table.location not in files.names:
                 raise DwcaError(f"meta.xml names {table.location}, which is not in the archive")
             _check_encoding(table)
-        spool = sqlite3.connect("")  # a temporary file that SQLite removes itself
-        try:
-            spool.executescript(_SPOOL)
-            yield Archive(files=files, description=description, specimens=specimens, media_tables=media, spool=spool)
-        finally:
-            spool.close()
+        with read_tables(files, description, specimens, media) as archive:
+            yield archive
+
+
+@contextmanager
+def read_tables(
+    files: ArchiveFiles, description: ArchiveDescription, specimens: Table, media: tuple[Table, ...] = ()
+) -> Iterator[Archive]:
+    """An archive of tables that were described in some way.
+
+    Raises:
+        DwcaError: a table is in an encoding that does not exist.
+    """
+    _check_encoding(specimens)
+    spool = sqlite3.connect("")  # a temporary file that SQLite removes itself
+    try:
+        spool.executescript(_SPOOL)
+        yield Archive(files=files, description=description, specimens=specimens, media_tables=media, spool=spool)
+    finally:
+        spool.close()
 
 
 def _describe(files: ArchiveFiles, path: Path) -> ArchiveDescription:
@@ -214,7 +228,7 @@ def _check_encoding(table: Table) -> None:
     try:
         codecs.lookup(table.encoding)
     except (LookupError, ValueError) as error:
-        raise DwcaError(f"meta.xml names an encoding that does not exist: {table.encoding[:40]!r}") from error
+        raise DwcaError(f"an encoding is named that does not exist: {table.encoding[:40]!r}") from error
 
 
 def _key(fields: dict[str, str], core_id: str | None, key_columns: Iterable[str]) -> str:

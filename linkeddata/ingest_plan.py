@@ -7,7 +7,7 @@ So is a tree held most of whose files are not those that were indexed.
 """
 
 import hashlib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,21 +18,12 @@ BRAKE_FLOOR: Final = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KnownRow:
-    """A row as it was at the last ingest."""
+class Keys:
+    """Keys of incoming rows, the first of each key, by what became of them."""
 
-    digest: str
-    twin: str
-    """What it would be recognised by under another key: institution, collection, catalogue number; may be empty."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IncomingRow:
-    """A row as it is now."""
-
-    key: str
-    digest: str
-    twin: str
+    new: Sequence[str]
+    changed: Sequence[str]
+    unchanged: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +55,8 @@ class IngestPlan:
             [self.ends_early, self.known_media, self.contents],
         )  # fmt: skip
         for part in (*parts, "another tree") if self.tree_problem else parts:
-            sha.update(repr(part).encode())
+            for piece in _pieces(part):
+                sha.update(piece.encode())
         return sha.hexdigest()[:16]
 
     @property
@@ -90,72 +82,67 @@ class IngestPlan:
         return not (self.new or self.changed or self.vanished or self.rekeyed or self.vanished_media)
 
 
-def make_plan(
-    known: Mapping[str, KnownRow],
-    incoming: Sequence[IncomingRow],
+def plan_from(
+    keys: Keys,
     *,
+    vanished: Mapping[str, str],
+    new: Mapping[str, str],
+    duplicates: Sequence[str],
+    contents: str,
     ends_early: bool,
-    known_media: Collection[str] = (),
-    incoming_media: Collection[str] = (),
+    vanished_media: Sequence[str] = (),
+    known_media: int = 0,
     same_image: Mapping[str, str] | None = None,
 ) -> IngestPlan:
-    """Compares what is known with what came; of rows with one key the first counts.
+    """The plan of rows that were compared somewhere else, because they are too many to hold.
 
     Args:
-        known: rows of this source, by key.
-        incoming: rows of the archive, in its order.
+        keys: of the first rows, by what became of them, in the order of the archive.
+        vanished: key -> twin of known rows that did not come.
+        new: key -> twin of new rows; may be empty when nothing vanished.
+        duplicates: keys of rows that stood before.
+        contents: digest of everything that came.
         ends_early: whether a table of the archive is cut off.
-        known_media: keys of the source's media.
-        incoming_media: keys of media that the archive names.
+        vanished_media: keys of media that no row names any more.
+        known_media: how many media were known.
         same_image: new key -> known key of a row whose image has the same bytes.
     """
-    new: list[str] = []
-    changed: list[str] = []
-    unchanged: list[str] = []
-    duplicates: list[str] = []
-    seen: dict[str, IncomingRow] = {}
-    contents = hashlib.sha256()
-    for row in incoming:
-        contents.update(repr((row.key, row.digest)).encode())
-        if row.key in seen:
-            duplicates.append(row.key)
-            continue
-        seen[row.key] = row
-        old = known.get(row.key)
-        if old is None:
-            new.append(row.key)
-        elif old.digest == row.digest:
-            unchanged.append(row.key)
-        else:
-            changed.append(row.key)
-    vanished = [key for key in known if key not in seen]
-    twins = {key: known[key].twin for key in vanished}
-    rekeyed = _rekeyed([seen[key] for key in new], twins, same_image or {})
+    rekeyed = _rekeyed(new, vanished, same_image or {}) if vanished else {}
     gone = set(rekeyed.values())
-    arrived = set(incoming_media)
     return IngestPlan(
-        new=tuple(key for key in new if key not in rekeyed), changed=tuple(changed), unchanged=tuple(unchanged),
+        new=tuple(key for key in keys.new if key not in rekeyed) if rekeyed else tuple(keys.new),
+        changed=tuple(keys.changed), unchanged=tuple(keys.unchanged),
         vanished=tuple(key for key in vanished if key not in gone), rekeyed=rekeyed, duplicates=tuple(duplicates),
-        ends_early=ends_early, vanished_media=tuple(key for key in known_media if key not in arrived),
-        known_media=len(known_media), contents=contents.hexdigest(),
+        ends_early=ends_early, vanished_media=tuple(vanished_media), known_media=known_media, contents=contents,
     )  # fmt: skip
 
 
-def _rekeyed(new: Sequence[IncomingRow], vanished: Mapping[str, str], same_image: Mapping[str, str]) -> dict[str, str]:
+def _pieces(part: object) -> Iterator[str]:
+    """``repr(part)`` in pieces: a tuple of a million keys is never one text."""
+    if not isinstance(part, tuple):
+        yield repr(part)
+        return
+    yield "("
+    for number, item in enumerate(part):
+        yield (", " if number else "") + repr(item)
+    yield ",)" if len(part) == 1 else ")"
+
+
+def _rekeyed(new: Mapping[str, str], vanished: Mapping[str, str], same_image: Mapping[str, str]) -> dict[str, str]:
     """New key -> old key, where exactly one vanished row fits: by catalogue number first, then by image."""
     by_twin: dict[str, list[str]] = {}
     for key, twin in vanished.items():
         if twin:
             by_twin.setdefault(twin, []).append(key)
     found: dict[str, str] = {}
-    for row in new:
-        old_keys = by_twin.get(row.twin) if row.twin else None
+    for key, twin in new.items():
+        old_keys = by_twin.get(twin) if twin else None
         if old_keys and len(old_keys) == 1:
-            found[row.key] = old_keys.pop()
+            found[key] = old_keys.pop()
     taken = set(found.values())
-    for row in new:
-        old = same_image.get(row.key)
-        if row.key not in found and old is not None and old in vanished and old not in taken:
-            found[row.key] = old
+    for key in new:
+        old = same_image.get(key)
+        if key not in found and old is not None and old in vanished and old not in taken:
+            found[key] = old
             taken.add(old)
     return found

@@ -13,6 +13,7 @@ the union of its conditions.
 It leaves out: rights statements in prose ("please ask"), which people must read, and terms of datasets.
 """
 
+import functools
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -88,6 +89,7 @@ class Licence:
         return self.uri is not None
 
 
+@functools.lru_cache(maxsize=1024)  # collections state few licences, and each for every record
 def normalise_licence(verbatim: str | None) -> Licence:
     """The licence that a text names; unknown or empty texts give a restricted one."""
     text = (verbatim or "").strip()

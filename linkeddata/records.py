@@ -87,6 +87,9 @@ def build_specimen(
     access: AccessClass,
     organisation: str = "",
     local_contexts: LocalContexts = NOTHING_STATED,
+    mids_level: int | None = None,
+    issues: Sequence[str] = (),
+    canonical_name: str = "",
 ) -> dict[str, Json]:
     """The public document of a specimen.
 
@@ -98,8 +101,11 @@ def build_specimen(
         access: its class; private documents are built too, for staff.
         organisation: the institution's ROR or GRSciColl address, may be empty.
         local_contexts: projects, labels and notices that the source states.
+        mids_level: how completely it is digitised; None when not even MIDS 0.
+        issues: flags that checks of ``fields`` gave.
+        canonical_name: the scientific name without authorship, may be empty.
     """
-    taxon = _take(fields, _TAXON)
+    taxon = {**_take(fields, _TAXON), **({"vasculum:canonicalName": canonical_name} if canonical_name else {})}
     identification = _take(fields, _IDENTIFICATION)
     location = _take(fields, _LOCATION)
     georeference = _take(fields, _GEOREFERENCE)
@@ -114,6 +120,7 @@ def build_specimen(
         "ods:isKnownToContainMedia": bool(media),
         "vasculum:accessClass": access.label,
     }
+    document.update(_quality(mids_level, issues))
     if fields.get("dwc:scientificName"):
         document["ods:specimenName"] = fields["dwc:scientificName"]
     physical = fields.get("dwc:catalogNumber") or fields.get("dwc:occurrenceID")
@@ -251,6 +258,11 @@ def term_to_curie(iri: str) -> str:
 
 def _take(fields: Mapping[str, str], terms: Sequence[str]) -> dict[str, Json]:
     return {term: fields[term] for term in terms if fields.get(term)}
+
+
+def _quality(mids_level: int | None, issues: Sequence[str]) -> dict[str, Json]:
+    level: dict[str, Json] = {} if mids_level is None else {"ods:midsLevel": mids_level}
+    return {**level, "vasculum:issue": list(issues)} if issues else level
 
 
 _BYTES_TERMS: Final = frozenset(

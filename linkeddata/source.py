@@ -1,9 +1,10 @@
 """What an institution sent, before it becomes a record. Private: none of this leaves the node as it is."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from linkeddata.canon import digest_text
+from linkeddata.canon import canonical_bytes
 from linkeddata.json_strict import Json
 
 
@@ -44,6 +45,8 @@ class SourceRow:
     fields: Mapping[str, str]
     """Term (``dwc:country``, or a full IRI for terms without a prefix) -> text as received."""
     media: tuple[SourceMedia, ...] = ()
+    known_bytes: bytes | None = field(default=None, repr=False, compare=False)
+    """Canonical bytes of this row, when whoever made it has them already; a changed copy must not keep them."""
 
     def to_json(self) -> dict[str, Json]:
         """For storage."""
@@ -57,4 +60,9 @@ class SourceRow:
     @property
     def digest(self) -> str:
         """Decides whether the row has changed since the last ingest."""
-        return digest_text(self.to_json())
+        return "sha256:" + hashlib.sha256(self.canonical).hexdigest()
+
+    @property
+    def canonical(self) -> bytes:
+        """The row as received, as it is stored."""
+        return self.known_bytes if self.known_bytes is not None else canonical_bytes(self.to_json())

@@ -217,6 +217,7 @@ def _sources(settings: Settings) -> Iterator[Finding]:
             text="nothing tells their places any more, but the files of the database still hold what was said before: "
             f"run `vasculum withdraw {settings.folder} --finish`",
         )
+    yield from _quality(settings)
     rows = _ask(settings, "SELECT code, count(*) FROM finding GROUP BY code ORDER BY 2 DESC LIMIT 5")
     for code, count in rows:
         yield Finding(
@@ -243,6 +244,22 @@ def _schedule(settings: Settings) -> Iterator[Finding]:
                 about=f"source {key.removeprefix(SCHEDULE_PREFIX)}",
                 text=f"the schedule could not read it at {turn['at']}: {turn['text']}",
             )
+
+
+def _quality(settings: Settings) -> Iterator[Finding]:
+    """How completely specimens are digitised, and which flags most of them carry; nothing here is a fault."""
+    levels = _ask(settings, "SELECT mids, count(*) FROM source_row WHERE state = 'present' GROUP BY mids ORDER BY mids")
+    if levels:
+        text = ", ".join(f"{count} at {'no level' if level is None else f'MIDS {level}'}" for level, count in levels)
+        yield Finding(level="ok", about="records", text=text)
+    flags = _ask(settings, "SELECT code, count(*) FROM record_issue GROUP BY code ORDER BY 2 DESC LIMIT 3")
+    if flags:
+        text = ", ".join(f"{count} x {code}" for code, count in flags)
+        yield Finding(
+            level="ok",
+            about="records",
+            text=f"most frequent issues: {text}; see `vasculum findings {settings.folder} --summary`",
+        )
 
 
 def _volumes(settings: Settings) -> Iterator[Finding]:

@@ -267,6 +267,37 @@ def test_the_page_about_the_store_runs(
     assert "herbarium:" in capsys.readouterr().out, "the institution's file itself is still damaged"
 
 
+def test_the_pages_about_ingest_and_findings_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command of both pages; the mapping that the page shows is the one that is drafted."""
+    monkeypatch.chdir(tmp_path)
+    address = "https://images.example.org"
+    assert (
+        run(["init", "hortus", "--name", "Hortus", "--public-url", address, "--licence", "", "--contact", "a@x.org"])
+        == 0
+    )
+    toml = tmp_path / "hortus/node.toml"
+    toml.write_text(
+        toml.read_text("utf-8").replace("[sources.collection]", "[sources.list]\n\n[sources.collection]"), "utf-8"
+    )
+    write_archive(tmp_path / "export", rows_of(2), images=jpeg)
+    shutil.make_archive("export", "zip", "export")
+    (tmp_path / "list.csv").write_text("Inv. Nr.;Artname;Bild;Schrank\n1;Acer campestre;;4\n", "utf-8")
+    page = (DOCS / "how-to-ingest.md").read_text("utf-8")
+    for line in shown_lines(page) + shown_lines((DOCS / "reference-findings.md").read_text("utf-8")):
+        words = shlex.split(line.replace("hortus/", "hortus"))[1:]
+        named = any(word == "--source" for word in words)
+        code = run([*words, *(["--source", "collection"] if words[0] == "ingest" and not named else [])])
+        printed = capsys.readouterr()
+        assert code == 0, f"{line}: {printed.out}{printed.err}"
+        if "--guess-mapping" in words:
+            drafted = tomllib.loads((tmp_path / "list.csv.mapping.toml").read_text("utf-8"))
+            assert drafted == tomllib.loads(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0])
+        if "LICENSE_MISSING" in words:
+            assert "2 finding(s)" in printed.out
+
+
 def test_the_page_about_fronts_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -481,6 +512,7 @@ def test_every_endpoint_is_documented() -> None:
 
 
 IMPORTED_AS = {
+    "gbif-name-parser": "nameparser",
     "pillow": "PIL",
     "pyvips-binary": "pyvips",
     "opencv-python-headless": "cv2",

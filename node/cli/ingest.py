@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cas.errors import CasError
 from linkeddata.dwca_meta import DwcaError
+from linkeddata.plain_tables import draft_mapping, is_plain_table, mapping_path
 from node.cli.errors import CommandFailed, UserError
 from node.cli.pyramids import build_all
 from node.cli.store_work import size_text
@@ -32,7 +33,8 @@ from node.storage.db import DatabaseError
 Examples:
   vasculum ingest hortus/ export/            an unpacked Darwin Core Archive
   vasculum ingest hortus/ export.zip --dry-run
-  vasculum ingest hortus/ scans/ --source slides   a folder of images"""
+  vasculum ingest hortus/ scans/ --source slides   a folder of images
+  vasculum ingest hortus/ list.xlsx --guess-mapping   drafts list.xlsx.mapping.toml"""
 )
 @click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("path", type=click.Path(path_type=Path), required=False)
@@ -41,8 +43,9 @@ Examples:
 @click.option("--accept-plan", default=None, metavar="ID", help="Go ahead with a plan that was held.")
 @click.option("--prune", is_flag=True, help="Tombstone records that are no longer in the archive.")
 @click.option("--fetch", "do_fetch", is_flag=True, help="Fetch media that are known only by their address.")
+@click.option("--guess-mapping", is_flag=True, help="Draft the mapping of a plain table beside it; nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object instead of text.")
-def ingest(
+def ingest(  # noqa: PLR0913, PLR0917, RUF100 - one argument per option
     node_dir: Path,
     path: Path | None,
     source: str | None,
@@ -50,9 +53,13 @@ def ingest(
     accept_plan: str | None,
     prune: bool,
     do_fetch: bool,
+    guess_mapping: bool,
     as_json: bool,
 ) -> None:
-    """Take PATH (a Darwin Core Archive as zip or folder, or a folder of images) into NODE_DIR.
+    """Take PATH into NODE_DIR.
+
+    PATH is a Darwin Core Archive (zip or folder), a plain table (CSV, TSV, XLSX) with a mapping of its columns,
+    or a folder of images.
 
     Images stay where they are and are indexed; those inside a zip are copied into the node.
     The same archive again changes nothing. Ctrl-C is safe: the same command goes on where it stopped.
@@ -64,6 +71,9 @@ def ingest(
             place = path or (node.settings.folder / settings.path if settings and settings.path else None)
             if place is None:
                 raise UserError(f"say what to ingest: vasculum ingest {node_dir} PATH")
+            if guess_mapping:
+                _draft(place, node_dir)
+                return
             with open_intake(place.resolve(), name, key_columns=settings.key if settings else ()) as intake:
                 fetch = (
                     fetcher_of(node.settings) if do_fetch or (settings is not None and settings.fetch is True) else None
@@ -90,6 +100,20 @@ def ingest(
         ) from error
     except CasError as error:
         raise CommandFailed(str(error)) from error
+
+
+def _draft(path: Path, node_dir: Path) -> None:
+    """Writes the mapping of a plain table, unless there is one."""
+    target = mapping_path(path)
+    if not is_plain_table(path):
+        raise UserError(f"{path} is no table by itself: --guess-mapping reads .csv, .tsv, .txt and .xlsx")
+    if target.exists():
+        raise UserError(f"{target} is there already: edit it, or move it away")
+    text = draft_mapping(path)
+    target.write_text(text, "utf-8")
+    left_out = text.count("# not recognised")
+    click.echo(f"{target} was written: look it over" + (f" ({left_out} columns have no term yet)" if left_out else ""))
+    click.echo(f"then: vasculum ingest {shlex.quote(str(node_dir))} {shlex.quote(str(path))} --dry-run")
 
 
 def _source_name(settings: Settings, given: str | None) -> str:
@@ -162,6 +186,8 @@ def _say(node_dir: Path, intake: Intake, report: IngestReport) -> None:
             click.echo(f"  {count} {text}")
     if report.findings:
         click.echo(f"  {report.findings} finding(s): vasculum findings {shlex.quote(str(node_dir))}")
+    if report.issues:
+        click.echo(f"  {report.issues} issue(s) of records (--summary counts them)")
 
 
 def _say_dry_run(work: Ingest, intake: Intake, *, as_json: bool) -> None:

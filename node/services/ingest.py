@@ -27,8 +27,9 @@ from typing import Final, Literal
 
 from cas.scan import rehome
 from cas.store import BlobStore
+from linkeddata.checks import Checker
 from linkeddata.file_match import FileMatch, compile_rules
-from linkeddata.ingest_plan import IngestPlan, KnownRow, make_plan
+from linkeddata.ingest_plan import IngestPlan, plan_from
 from linkeddata.sensitive_taxa import SensitiveTaxa
 from linkeddata.source import SourceMedia, SourceRow
 from linkeddata.times import format_time
@@ -45,10 +46,11 @@ from node.services.intake_bytes import (
     same_images,
     volume_home,
 )
-from node.services.intake_source import Intake
+from node.services.intake_source import NEW, UNCHANGED, Intake
 from node.services.publish_medium import RowContext, withdraw_medium
 from node.services.publish_row import publish_row, withdraw_row
 from node.services.remote_rules import why_never_fetched
+from node.storage import issues
 from node.storage.db import Database
 from runners.decode import Limits
 
@@ -56,6 +58,9 @@ BATCH_ROWS: Final = 100
 """Rows that share one transaction: what a crash makes an ingest do again."""
 FETCH_BATCH_ROWS: Final = 10
 """The same while media are fetched, which takes seconds each."""
+TEXT_BATCHES: Final = 10
+"""So many times more rows share a transaction when no file is read for them: writing them takes a third of a second."""
+_KEYS_AT_ONCE: Final = 500
 MAX_ORPHANS_NOTED: Final = 1000
 
 Progress = Callable[[int, int], None]
@@ -92,6 +97,8 @@ class IngestReport:
     images_unreadable: int = 0
     orphan_files: int = 0
     findings: int = 0
+    issues: int = 0
+    """Flags of records after this ingest, each counted once per record."""
     bytes_hashed: int = 0
 
     @property
@@ -106,7 +113,8 @@ class IngestReport:
             "rekeyed": len(self.plan.rekeyed), "mediaVanished": len(self.plan.vanished_media),
             "tombstoned": self.tombstoned, "media": self.media, "mediaReplaced": self.media_replaced,
             "elsewhere": self.elsewhere, "filesMissing": self.files_missing, "imagesUnreadable": self.images_unreadable,
-            "orphanFiles": self.orphan_files, "findings": self.findings, "bytesHashed": self.bytes_hashed,
+            "orphanFiles": self.orphan_files, "findings": self.findings,
+            "issues": self.issues, "bytesHashed": self.bytes_hashed,
         }  # fmt: skip
 
 
@@ -146,31 +154,40 @@ class Ingest:
         self._home = volume_home(settings, intake.source, intake.root)
         on_need = self._why_never_fetched if self._source.fetch == "on-need" else None
         self._bytes = ByteIntake(blobs, intake, limits, fetch=fetch, home=self._home, on_need=on_need)
+        self._checker = Checker()
+        self._unknown: set[str] = set()
+        self._writer: sqlite3.Connection | None = None
+        self._fetches = fetch is not None
         self._batch_rows = batch_rows if fetch is None else min(batch_rows, FETCH_BATCH_ROWS)
         self._taxa = SensitiveTaxa.of(settings.sensitive_rules)
         self._rules_digest = rules_digest(settings, self._source, version=importlib.metadata.version("vasculum"))
 
     def plan(self) -> IngestPlan:
         """Compares the intake with what is known. Writes nothing."""
-        name = self._intake.source
+        name, intake = self._intake.source, self._intake
         with self._db.reader(limit_s=None) as conn:
-            known = {
-                row["key"]: KnownRow(digest=row["digest"], twin=_twin(row["body"]))
-                for row in conn.execute(
-                    "SELECT key, digest, body FROM source_row WHERE source = ? AND state = 'present'", (name,)
-                )
-            }
-            media = [
-                row["key"]
-                for row in conn.execute(
-                    "SELECT key FROM medium WHERE source = ? AND state = 'active' ORDER BY key", (name,)
-                )
-            ]
-        incoming, arrived = self._intake.incoming(), self._intake.media_keys()
+            intake.set_known(
+                (
+                    (row["key"], row["digest"])
+                    for row in conn.execute(
+                        "SELECT key, digest FROM source_row WHERE source = ? AND state = 'present'", (name,)
+                    )
+                ),
+                (
+                    row["key"]
+                    for row in conn.execute("SELECT key FROM medium WHERE source = ? AND state = 'active'", (name,))
+                ),
+            )
+            gone = intake.vanished_keys()
+            vanished = {key: _twin(_body_of(conn, name, key)) for key in gone}
+        keys, (vanished_media, known_media) = intake.keys(), intake.vanished_media()
+        new = intake.twins(keys.new) if vanished else {}
+        duplicates, contents = intake.duplicate_keys(), intake.contents()
 
         def make(same_image: Mapping[str, str]) -> IngestPlan:
-            return make_plan(
-                known, incoming, ends_early=self._intake.ends_early, known_media=media, incoming_media=arrived,
+            return plan_from(
+                keys, vanished=vanished, new=new, duplicates=duplicates, contents=contents,
+                ends_early=intake.ends_early, vanished_media=vanished_media, known_media=known_media,
                 same_image=same_image,
             )  # fmt: skip
 
@@ -227,7 +244,9 @@ class Ingest:
         everything = self.rules_changed
         run = self._begin(plan)
         try:
-            used = self._apply(plan, run, report, everything=everything, progress=progress)
+            with self._db.bulk() as self._writer:
+                used = self._apply(plan, run, report, everything=everything, progress=progress)
+            self._writer = None
             orphans = sorted(self._intake.names - used)
             report.orphan_files = len(orphans)
             self._finish(plan, run, report, orphans, prune=prune)
@@ -338,17 +357,49 @@ class Ingest:
         total = len(plan.new) + len(plan.changed) + len(plan.unchanged) + len(plan.rekeyed)
         done = 0
         used: set[str] = set()
-        for batch in _batches(self._intake.rows(), self._batch_rows):
+        gone = self._gone_keys()
+        for batch, states in self._batches():
             located = {medium.key: self._locate(row, medium) for row in batch for medium in row.media}
             used.update(match.relpath for match in located.values() if match.relpath is not None)
             found = self._bytes.store(located, self._known_media(located), now=self._clock())
             report.bytes_hashed += sum(item.hashed_bytes for item in found.values())
             report.elsewhere += sum(item.code == ELSEWHERE for item in found.values())
-            self._publish(batch, located, found, plan, run, report, everything=everything)
+            todo = [
+                row
+                for row in batch
+                if everything or states[row.key] != UNCHANGED or row.key in plan.rekeyed or self._has_news(row, found)
+            ]
+            self._unknown = {row.key for row in batch if states[row.key] == NEW} - gone - plan.rekeyed.keys()
+            self._publish(batch, todo, located, found, plan, run, report)
             done += len(batch)
             if progress is not None:
                 progress(done, total)
         return used
+
+    def _gone_keys(self) -> set[str]:
+        """Keys that rows had before, which vanished or were withdrawn."""
+        with self._db.reader(limit_s=None) as conn:
+            rows = conn.execute(
+                "SELECT key FROM source_row WHERE source = ? AND state <> 'present'", (self._intake.source,)
+            )
+            return {row["key"] for row in rows}
+
+    def _batches(self) -> Iterator[tuple[list[SourceRow], dict[str, int]]]:
+        """Rows that share a transaction, and their states: few while files are read, many for mere text."""
+        batch: list[SourceRow] = []
+        states: dict[str, int] = {}
+        with_media = 0
+        for row, state in self._intake.rows_with_state():
+            batch.append(row)
+            states[row.key] = state
+            with_media += any(self._locate(row, medium).relpath is not None for medium in row.media) or (
+                self._fetches and bool(row.media)
+            )
+            if with_media >= self._batch_rows or len(batch) >= TEXT_BATCHES * self._batch_rows:
+                yield batch, states
+                batch, states, with_media = [], {}, 0
+        if batch:
+            yield batch, states
 
     def _locate(self, row: SourceRow, medium: SourceMedia) -> FileMatch:
         return self._intake.locate(medium, row.fields.get("dwc:catalogNumber", ""), self._rules)
@@ -358,30 +409,30 @@ class Ingest:
 
     def _known_media(self, keys: Iterable[str]) -> dict[str, MediumBytes]:
         found: dict[str, MediumBytes] = {}
+        names = list(keys)
         with self._db.reader(limit_s=None) as conn:
-            for key in keys:
-                row = conn.execute(
-                    "SELECT * FROM medium WHERE source = ? AND key = ?", (self._intake.source, key)
-                ).fetchone()
-                if row is not None:
-                    found[key] = known_bytes(row)
+            for start in range(0, len(names), _KEYS_AT_ONCE):
+                some = names[start : start + _KEYS_AT_ONCE]
+                rows = conn.execute(
+                    f"SELECT * FROM medium WHERE source = ? AND key IN ({', '.join('?' * len(some))})",  # noqa: S608
+                    (self._intake.source, *some),
+                )
+                found.update({row["key"]: known_bytes(row) for row in rows})
         return found
 
     def _publish(
         self,
         batch: list[SourceRow],
+        todo: list[SourceRow],
         located: Mapping[str, FileMatch],
         found: Mapping[str, MediumBytes],
         plan: IngestPlan,
         run: int,
         report: IngestReport,
-        *,
-        everything: bool,
     ) -> None:
-        todo = batch if everything else [row for row in batch if self._needs_work(row, found, plan)]
         probed = {key: self._bytes.probe(found[key]) for row in todo for key in {medium.key for medium in row.media}}
         now = self._clock()
-        with self._db.transaction() as conn:
+        with self._db.transaction(on=self._writer) as conn:
             context = self._context(plan, run, now, probed)
             for row in todo:
                 outcome = publish_row(conn, row, context)
@@ -389,31 +440,26 @@ class Ingest:
                 report.changed += outcome.outcome == "changed"
                 report.unchanged += outcome.outcome == "unchanged"
                 report.media_replaced += outcome.media_replaced
-            for row in batch:
-                conn.execute(
-                    "UPDATE source_row SET last_seen = ?, run = ? WHERE source = ? AND key = ?",
-                    (format_time(now), run, row.source, row.key),
-                )
+            stamp, written = format_time(now), {row.key for row in todo}
+            conn.executemany(
+                "UPDATE source_row SET last_seen = ?, run = ? WHERE source = ? AND key = ?",
+                [(stamp, run, row.source, row.key) for row in batch if row.key not in written],
+            )
             self._note_media(conn, batch, found, probed, located, run, report, now)
         report.unchanged += len(batch) - len(todo)
         report.media += sum(len(row.media) for row in batch)
 
     def _context(self, plan: IngestPlan, run: int, now: datetime, media: Mapping[str, MediumBytes]) -> RowContext:
         return RowContext(
-            settings=self._settings, source=self._source, taxa=self._taxa, intake=self._intake, media=media,
-            rekeyed=plan.rekeyed, run=run, now=now,
+            settings=self._settings, source=self._source, taxa=self._taxa, intake=self._intake, checker=self._checker,
+            media=media, rekeyed=plan.rekeyed, run=run, now=now, unknown=self._unknown,
         )  # fmt: skip
 
-    def _needs_work(self, row: SourceRow, found: Mapping[str, MediumBytes], plan: IngestPlan) -> bool:
-        """Whether a row, or the bytes of one of its media, differs from what was published."""
-        if row.key in plan.rekeyed:
-            return True
+    def _has_news(self, row: SourceRow, found: Mapping[str, MediumBytes]) -> bool:
+        """Whether the bytes of a medium of an unchanged row differ from what was published."""
+        if not row.media:
+            return False
         with self._db.reader(limit_s=None) as conn:
-            old = conn.execute(
-                "SELECT digest, state FROM source_row WHERE source = ? AND key = ?", (row.source, row.key)
-            ).fetchone()
-            if old is None or old["digest"] != row.digest or old["state"] != "present":
-                return True
             for medium in row.media:
                 known = conn.execute(
                     "SELECT image, state FROM medium WHERE source = ? AND key = ?", (row.source, medium.key)
@@ -475,6 +521,9 @@ class Ingest:
                 notes.append((key, "vanished-image", f"no row names this image any more; {fate}"))
                 if prune:
                     report.tombstoned += withdraw_medium(conn, iri, now=now)
+            if not report.is_unchanged:
+                issues.find_across(conn, name, self._intake.duplicate_numbers())
+            report.issues = sum(count for _, count in issues.count_issues(conn, name))
             for key, code, message in notes:
                 _note(conn, name, key, code, message, run, now)
             report.findings += len(notes)
@@ -488,13 +537,12 @@ class Ingest:
 
     def _dropped_media(self, conn: sqlite3.Connection) -> list[tuple[str, str]]:
         """(key, IRI) of media that no row names any more, other than those of rows that are gone themselves."""
-        arrived = self._intake.media_keys()
         rows = conn.execute(
             """SELECT key, iri FROM medium m WHERE source = ? AND state = 'active'
                AND NOT EXISTS (SELECT 1 FROM medium_specimen s WHERE s.medium = m.iri)""",
             (self._intake.source,),
         ).fetchall()
-        return [(row["key"], row["iri"]) for row in rows if row["key"] not in arrived]
+        return [(row["key"], row["iri"]) for row in rows if not self._intake.specimens_of(row["key"])]
 
     def _end(self, run: int, state: Literal["stopped", "failed"]) -> None:
         with self._db.transaction() as conn:
@@ -532,23 +580,17 @@ def _forget_plans(conn: sqlite3.Connection, source: str, plan: IngestPlan) -> No
     conn.execute("DELETE FROM ingest_plan WHERE source = ? AND accepted IS NULL AND id <> ?", (source, plan.id))
 
 
+def _body_of(conn: sqlite3.Connection, source: str, key: str) -> bytes:
+    row = conn.execute("SELECT body FROM source_row WHERE source = ? AND key = ?", (source, key)).fetchone()
+    return bytes(row["body"])
+
+
 def _twin(body: bytes) -> str:
     fields = json.loads(body)["fields"]
     number = fields.get("dwc:catalogNumber", "")
     if not number:
         return ""
     return "|".join((fields.get("dwc:institutionCode", ""), fields.get("dwc:collectionCode", ""), number))
-
-
-def _batches(rows: Iterator[SourceRow], size: int) -> Iterator[list[SourceRow]]:
-    batch: list[SourceRow] = []
-    for row in rows:
-        batch.append(row)
-        if len(batch) >= size:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 __all__ = ["Fetch", "Ingest", "IngestReport", "IngestStopped", "Matched", "PlanHeld", "measure_hash_rate"]

@@ -11,6 +11,7 @@ from typing import Final
 
 from linkeddata.access import AccessClass, parse_access_class, strictest
 from linkeddata.canon import digest_text
+from linkeddata.checks import CHECKS_VERSION
 from linkeddata.licences import Licence
 from linkeddata.sensitive import PlaceWords, generalise
 from linkeddata.sensitive_taxa import SensitiveTaxa
@@ -80,6 +81,7 @@ def rules_digest(settings: Settings, source: SourceSettings, *, version: str) ->
             "rules": [asdict(item) for item in source.rules],
             "maxPixels": settings.images.max_pixels,
             "maxFileBytes": settings.images.max_file_bytes,
+            "checks": CHECKS_VERSION,
             **({"fetch": source.fetch} if source.fetch == "on-need" else {}),
         }
     )

@@ -1,28 +1,35 @@
-"""Where rows and files come from: an archive (zip or folder) or a plain folder of images; read once into a spool.
+"""Where rows and files come from: an archive, a plain table with its mapping, or images; read once into a spool.
 
 The spool is a temporary SQLite database, so that memory stays flat and the archive is read once: the plan is made
 from it, and the same rows are then applied.
 """
 
+import hashlib
 import json
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
 from linkeddata.archive_files import ArchiveFiles, FolderFiles, open_files
-from linkeddata.dwca import Archive, open_archive
+from linkeddata.dwca import Archive, open_archive, read_tables
 from linkeddata.dwca_meta import DwcaError
 from linkeddata.eml import MAX_EML_BYTES, read_eml
 from linkeddata.file_match import FileMatch, FileRule, is_image_name, match_file
-from linkeddata.ingest_plan import IncomingRow
+from linkeddata.ingest_plan import Keys
+from linkeddata.plain_tables import is_plain_table, mapping_path, open_plain, read_mapping
 from linkeddata.source import SourceMedia, SourceRow
 
 MAX_NOTES_PER_CODE: Final = 1000
 """Findings of one kind that are kept one by one; of more, only how many there are."""
+UNCHANGED: Final = 0
+CHANGED: Final = 1
+NEW: Final = 2
+_WITH_STATE: Final = "LEFT JOIN known k ON k.key = r.key"
+_STATE: Final = "(CASE WHEN k.key IS NULL THEN 2 WHEN k.digest = r.digest THEN 0 ELSE 1 END)"
 _TRIPLET: Final = ("dwc:institutionCode", "dwc:collectionCode", "dwc:catalogNumber")
 
 
@@ -75,10 +82,61 @@ class Intake:
     """Of the dataset, from its EML; may be empty."""
     _files: ArchiveFiles
 
-    def incoming(self) -> list[IncomingRow]:
-        """Key, digest and twin of every row, duplicates included, in the order of the archive."""
-        rows = self.spool.execute("SELECT key, digest, twin FROM row ORDER BY number")
-        return [IncomingRow(key=key, digest=digest, twin=twin) for key, digest, twin in rows]
+    def set_known(self, rows: Iterable[tuple[str, str]], media: Iterable[str]) -> None:
+        """What the node has of this source: (key, digest) of rows, keys of media; everything below compares with it."""
+        self.spool.executescript("DELETE FROM known; DELETE FROM known_medium;")
+        self.spool.executemany("INSERT INTO known VALUES (?, ?)", rows)
+        self.spool.executemany("INSERT INTO known_medium VALUES (?)", ((key,) for key in media))
+
+    def keys(self) -> Keys:
+        """Keys of the first rows, by what they are against what is known."""
+        return Keys(new=self._keys_of(NEW), changed=self._keys_of(CHANGED), unchanged=self._keys_of(UNCHANGED))
+
+    def vanished_keys(self) -> list[str]:
+        """Known rows that did not come."""
+        return self._column("SELECT key FROM known k WHERE NOT EXISTS (SELECT 1 FROM row r WHERE r.key = k.key)")
+
+    def duplicate_keys(self) -> list[str]:
+        """Keys of rows that stood before in the archive, as often as they stand again."""
+        return self._column("SELECT key FROM row WHERE NOT is_first ORDER BY number")
+
+    def contents(self) -> str:
+        """Digest of everything that came."""
+        sha = hashlib.sha256()
+        for key, digest in self.spool.execute("SELECT key, digest FROM row ORDER BY number"):
+            sha.update(repr((key, digest)).encode())
+        return sha.hexdigest()
+
+    def vanished_media(self) -> tuple[list[str], int]:
+        """Known media that no row names, and how many are known."""
+        keys = self._column(
+            "SELECT key FROM known_medium k WHERE NOT EXISTS (SELECT 1 FROM shows s WHERE s.media = k.key) ORDER BY key"
+        )
+        return keys, int(self.spool.execute("SELECT count(*) FROM known_medium").fetchone()[0])
+
+    def twins(self, keys: Iterable[str]) -> dict[str, str]:
+        """Key -> what a row would be recognised by under another key."""
+        return {
+            key: self.spool.execute("SELECT twin FROM row WHERE key = ? AND is_first", (key,)).fetchone()[0]
+            for key in keys
+        }
+
+    def _keys_of(self, state: int) -> list[str]:
+        return self._column(
+            f"SELECT r.key FROM row r {_WITH_STATE} WHERE r.is_first AND {_STATE} = ? ORDER BY r.number",  # noqa: S608
+            state,
+        )
+
+    def _column(self, sql: str, *parameters: object) -> list[str]:
+        return [row[0] for row in self.spool.execute(sql, parameters)]
+
+    def rows_with_state(self) -> Iterator[tuple[SourceRow, int]]:
+        """The first row of every key with what it is: NEW, CHANGED or UNCHANGED."""
+        rows = self.spool.execute(
+            f"SELECT r.body, {_STATE} FROM row r {_WITH_STATE} WHERE r.is_first ORDER BY r.number"  # noqa: S608
+        )
+        for body, state in rows:
+            yield _row(body), state
 
     def rows(self) -> Iterator[SourceRow]:
         """The first row of every key, in the order of the archive."""
@@ -97,9 +155,13 @@ class Intake:
         )
         return [key for (key,) in found]
 
-    def media_keys(self) -> set[str]:
-        """Keys of all media that the rows name."""
-        return {key for (key,) in self.spool.execute("SELECT DISTINCT media FROM shows")}
+    def duplicate_numbers(self) -> list[tuple[str, str]]:
+        """(key, catalogue number) of rows that share institution, collection and number with one of another key."""
+        found = self.spool.execute(
+            """SELECT key, twin FROM row WHERE is_first AND twin IN
+               (SELECT twin FROM row WHERE is_first AND twin <> '' GROUP BY twin HAVING count(*) > 1) ORDER BY number"""
+        )
+        return [(key, twin.rsplit("|", 1)[-1]) for key, twin in found]
 
     def locate(self, medium: SourceMedia, catalog_number: str, rules: tuple[FileRule, ...]) -> FileMatch:
         """Where the bytes of a medium are."""
@@ -118,6 +180,20 @@ class Intake:
         return self._files.size_of(name)
 
 
+def new_spool() -> sqlite3.Connection:
+    """An empty spool: a temporary file that SQLite removes itself."""
+    spool = sqlite3.connect("")
+    spool.executescript(
+        """CREATE TABLE row (number INTEGER PRIMARY KEY, key TEXT, digest TEXT, twin TEXT, body BLOB,
+             is_first INTEGER NOT NULL);
+           CREATE INDEX row_key ON row (key);
+           CREATE TABLE shows (media TEXT, specimen TEXT);
+           CREATE TABLE known (key TEXT PRIMARY KEY, digest TEXT) WITHOUT ROWID;
+           CREATE TABLE known_medium (key TEXT PRIMARY KEY) WITHOUT ROWID;"""
+    )
+    return spool
+
+
 @contextmanager
 def open_intake(path: Path, source: str, *, key_columns: tuple[str, ...] = ()) -> Iterator[Intake]:
     """Reads an archive, or a folder of images, into a spool.
@@ -125,22 +201,16 @@ def open_intake(path: Path, source: str, *, key_columns: tuple[str, ...] = ()) -
     Raises:
         DwcaError: it can be read as neither; one clear line.
     """
-    spool = sqlite3.connect("")
-    spool.executescript(
-        """CREATE TABLE row (number INTEGER PRIMARY KEY, key TEXT, digest TEXT, twin TEXT, body TEXT,
-             is_first INTEGER NOT NULL);
-           CREATE INDEX row_key ON row (key);
-           CREATE TABLE shows (media TEXT, specimen TEXT);"""
-    )
+    spool = new_spool()
     notes = Notes()
     try:
         if path.is_dir() and not _holds_table(path):
             with open_files(path) as files:
                 yield _read_images(path, files, source, spool, notes)
             return
-        with open_archive(path) as archive:
+        with _open_tables(path, notes) as archive:
             for row in archive.rows(source, key_columns=key_columns, note=notes.add):
-                _add(spool, row)
+                add_row(spool, row)
             orphans = archive.orphan_media()
             if orphans:
                 notes.add("", "orphan-media-rows", f"{orphans} media rows belong to no specimen")
@@ -154,6 +224,20 @@ def open_intake(path: Path, source: str, *, key_columns: tuple[str, ...] = ()) -
             )  # fmt: skip
     finally:
         spool.close()
+
+
+@contextmanager
+def _open_tables(path: Path, notes: Notes) -> Iterator[Archive]:
+    """An archive, or a plain table with its mapping."""
+    if not is_plain_table(path):
+        with open_archive(path) as archive:
+            yield archive
+        return
+    with open_plain(path, read_mapping(path)) as (files, description, left_out):
+        for name in left_out:
+            notes.add("", "column-left-out", f"{name}: {mapping_path(path).name} gives it no term")
+        with read_tables(files, description, description.core) as archive:
+            yield archive
 
 
 def _holds_table(path: Path) -> bool:
@@ -175,7 +259,7 @@ def _read_images(path: Path, files: ArchiveFiles, source: str, spool: sqlite3.Co
     for key, members in grouped.items():
         fields = {"dwc:catalogNumber": PurePosixPath(key).name, "dwc:basisOfRecord": "PreservedSpecimen"}
         media = tuple(SourceMedia(key=name, locator=name) for name in members)
-        _add(spool, SourceRow(source=source, key=key, fields=fields, media=media))
+        add_row(spool, SourceRow(source=source, key=key, fields=fields, media=media))
     _finish(spool, files, notes)
     return Intake(
         source=source, kind="images", root=path, names=frozenset(names), spool=spool, notes=notes.items,
@@ -198,13 +282,15 @@ def _read_title(archive: Archive, notes: Notes) -> str:
     return eml.title
 
 
-def _add(spool: sqlite3.Connection, row: SourceRow) -> None:
+def add_row(spool: sqlite3.Connection, row: SourceRow) -> None:
+    """Keeps a row; of rows with one key the first counts."""
     parts = [row.fields.get(term, "") for term in _TRIPLET]
     twin = "|".join(parts) if parts[2] else ""
+    data = row.canonical
     is_first = spool.execute("SELECT 1 FROM row WHERE key = ?", (row.key,)).fetchone() is None
     spool.execute(
         "INSERT INTO row (key, digest, twin, body, is_first) VALUES (?, ?, ?, ?, ?)",
-        (row.key, row.digest, twin, json.dumps(row.to_json(), ensure_ascii=False), is_first),
+        (row.key, "sha256:" + hashlib.sha256(data).hexdigest(), twin, data, is_first),
     )
     if is_first:
         spool.executemany("INSERT INTO shows VALUES (?, ?)", [(medium.key, row.key) for medium in row.media])
@@ -220,7 +306,7 @@ def _finish(spool: sqlite3.Connection, files: ArchiveFiles, notes: Notes) -> Non
     notes.close()
 
 
-def _row(body: str) -> SourceRow:
+def _row(body: bytes) -> SourceRow:
     document = json.loads(body)
     return SourceRow(
         source=document["source"],
@@ -233,4 +319,5 @@ def _row(body: str) -> SourceRow:
             )
             for item in document["media"]
         ),
+        known_bytes=body,
     )  # fmt: skip

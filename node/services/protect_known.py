@@ -18,6 +18,7 @@ from datetime import datetime
 from typing import Final
 
 from linkeddata.canon import digest_text
+from linkeddata.checks import Checker
 from linkeddata.sensitive_taxa import SensitiveTaxa
 from linkeddata.source import SourceMedia, SourceRow
 from node.config import Settings, SourceSettings
@@ -67,10 +68,10 @@ def protect_known(settings: Settings, database: Database, *, clock: Callable[[],
     """Applies the list of the settings to every row that is known; returns how many records changed."""
     if is_protected(settings, database):
         return 0
-    taxa, changed = SensitiveTaxa.of(settings.sensitive_rules), 0
+    taxa, checker, changed = SensitiveTaxa.of(settings.sensitive_rules), Checker(), 0
     for source, keys in _sensitive_now(database, taxa):
         with database.transaction() as conn:
-            changed += sum(_republish(conn, source, key, settings, taxa, clock()) for key in keys)
+            changed += sum(_republish(conn, source, key, settings, taxa, checker, clock()) for key in keys)
     with database.transaction() as conn:
         conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (PROTECTED, _digest(settings)))
     return changed
@@ -105,7 +106,13 @@ def _sensitive_now(database: Database, taxa: SensitiveTaxa) -> Iterator[tuple[st
 
 
 def _republish(
-    conn: sqlite3.Connection, source: str, key: str, settings: Settings, taxa: SensitiveTaxa, now: datetime
+    conn: sqlite3.Connection,
+    source: str,
+    key: str,
+    settings: Settings,
+    taxa: SensitiveTaxa,
+    checker: Checker,
+    now: datetime,
 ) -> bool:
     known = KnownRows(conn, source)
     row = known.row(key)
@@ -114,10 +121,10 @@ def _republish(
     media = tuple(item for item in row.media if known.specimens_of(item.key))  # not those that were withdrawn
     stored = conn.execute("SELECT * FROM source_row WHERE source = ? AND key = ?", (source, key)).fetchone()
     context = RowContext(
-        settings=settings, source=settings.sources.get(source, SourceSettings()), taxa=taxa, intake=known, media={},
-        rekeyed={}, run=stored["run"] or 0, now=now,
+        settings=settings, source=settings.sources.get(source, SourceSettings()), taxa=taxa, intake=known,
+        checker=checker, media={}, rekeyed={}, run=stored["run"] or 0, now=now,
     )  # fmt: skip
-    outcome = publish_row(conn, replace(row, media=media), context)
+    outcome = publish_row(conn, replace(row, media=media, known_bytes=None), context)
     conn.execute(
         "UPDATE source_row SET digest = ?, body = ?, last_seen = ? WHERE source = ? AND key = ?",
         (stored["digest"], stored["body"], stored["last_seen"], source, key),

@@ -7,12 +7,13 @@ Everything here happens inside the caller's transaction.
 """
 
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final, Literal, Protocol
 
 from linkeddata.access import AccessClass, strictest
+from linkeddata.checks import Checker
 from linkeddata.dwca_media import merge_media
 from linkeddata.licences import Licence, normalise_licence
 from linkeddata.local_contexts import LocalContexts, find_local_contexts
@@ -65,12 +66,15 @@ class RowContext:
     source: SourceSettings
     taxa: SensitiveTaxa
     intake: Rows
+    checker: Checker
     media: Mapping[str, MediumBytes]
     """By media key; a medium that is not here keeps the bytes that are known."""
     rekeyed: Mapping[str, str]
     """New row key -> old row key."""
     run: int
     now: datetime
+    unknown: Collection[str] = ()
+    """Row keys that this node never heard of: nothing has to be looked up, moved or taken away for them."""
     views: dict[str, MediumView] = field(default_factory=dict)
     """Filled on demand."""
 
@@ -151,7 +155,7 @@ def specimen_iri(conn: sqlite3.Connection, context: RowContext, key: str) -> str
     """The IRI of the specimen with this key: as it is known, as it was known under its old key, or minted."""
     source = context.intake.source
     for name in (key, context.rekeyed.get(key)):
-        if name is not None:
+        if name is not None and name not in context.unknown:
             row = conn.execute("SELECT iri FROM source_row WHERE source = ? AND key = ?", (source, name)).fetchone()
             if row is not None:
                 return str(row["iri"])

@@ -5,11 +5,12 @@ Everything here happens inside the caller's transaction.
 
 import json
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from linkeddata.access import AccessClass
-from linkeddata.canon import canonical_bytes
+from linkeddata.checks import Checked
 from linkeddata.licences import Licence, normalise_licence
 from linkeddata.local_contexts import find_local_contexts
 from linkeddata.records import build_specimen
@@ -26,7 +27,7 @@ from node.services.publish_medium import (
     tombstone,
     withdraw_medium,
 )
-from node.storage import records
+from node.storage import issues, records
 from node.storage.search import index_specimen
 
 _TRIPLET: Final = ("dwc:institutionCode", "dwc:collectionCode", "dwc:catalogNumber")
@@ -47,8 +48,12 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
         _rekey(conn, row.source, old_key, row.key)
     iri = specimen_iri(conn, context, row.key)
     protection = protect(row, context.source, context.taxa)
-    before = _images_of(conn, iri)
-    _move_media(conn, iri, row, context)
+    checked = _check(row, row.fields, context)
+    said = checked if protection.fields == row.fields else _check(row, protection.fields, context)
+    is_unknown = row.key in context.unknown
+    before = set() if is_unknown else _images_of(conn, iri)
+    if not is_unknown:
+        _move_media(conn, iri, row, context)
     outcomes = [publish_medium(conn, medium.key, context) for medium in row.media if _may_be(conn, medium.key, context)]
     published = records.publish(
         conn,
@@ -61,6 +66,7 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
                 licence=_licence(protection, context.source),
                 access=protection.access, organisation=context.settings.node.organisation,
                 local_contexts=find_local_contexts([row.fields], only_known=protection.is_sensitive),
+                mids_level=said.mids.level, issues=said.codes, canonical_name=said.canonical_name,
             ),
             access=protection.access,
             sensitive=protection.is_sensitive,
@@ -75,19 +81,32 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
         conn.execute("INSERT OR REPLACE INTO medium_specimen VALUES (?, ?, ?)", (item.iri, iri, ordinal))
     stamp = format_time(context.now)
     conn.execute(
-        """INSERT INTO source_row VALUES (?, ?, ?, ?, ?, 'present', ?, ?, ?)
+        """INSERT INTO source_row (source, key, digest, body, iri, state, first_seen, last_seen, run, mids)
+           VALUES (?, ?, ?, ?, ?, 'present', ?, ?, ?, ?)
            ON CONFLICT (source, key) DO UPDATE SET digest = excluded.digest, body = excluded.body, state = 'present',
-             last_seen = excluded.last_seen, run = excluded.run""",
-        (row.source, row.key, row.digest, canonical_bytes(row.to_json()), iri, stamp, stamp, context.run),
-    )
-    _drop_media(conn, iri, {item.iri for item in outcomes}, context)
-    enforce_classes(conn, before | _images_of(conn, iri), now=context.now)
+             last_seen = excluded.last_seen, run = excluded.run, mids = excluded.mids""",
+        (
+            row.source, row.key, row.digest, row.canonical, iri, stamp, stamp, context.run,
+            said.mids.level,
+        ),
+    )  # fmt: skip
+    issues.set_issues(conn, iri, checked.issues, said.codes, is_new=is_unknown)
+    if outcomes or not is_unknown:
+        _drop_media(conn, iri, {item.iri for item in outcomes}, context)
+        enforce_classes(conn, before | _images_of(conn, iri), now=context.now)
     index_specimen(conn, iri)
     is_changed = any(item.is_changed for item in outcomes)
     return RowOutcome(
         outcome="changed" if published.outcome == "unchanged" and is_changed else published.outcome,
         media_replaced=sum(item.is_replaced for item in outcomes),
     )
+
+
+def _check(row: SourceRow, fields: Mapping[str, str], context: RowContext) -> Checked:
+    return context.checker.check(
+        fields, today=context.now.date(), media=row.media, licence=context.source.licence,
+        organisation=context.settings.node.organisation,
+    )  # fmt: skip
 
 
 def withdraw_row(conn: sqlite3.Connection, key: str, context: RowContext) -> int:
@@ -107,6 +126,7 @@ def withdraw_row(conn: sqlite3.Connection, key: str, context: RowContext) -> int
         if others is None:
             count += withdraw_medium(conn, item["medium"], now=context.now)
     _drop_media(conn, row["iri"], set(), context, keep_links=True)
+    issues.drop_issues(conn, row["iri"])
     index_specimen(conn, row["iri"])
     return count
 

@@ -113,16 +113,18 @@ def publish(conn: sqlite3.Connection, record: NewRecord, *, now: datetime) -> Pu
     body["dcterms:modified"] = stamp
     data = canonical_bytes(body)
     digest = hashlib.sha256(data).hexdigest()
+    is_public = record.access is not AccessClass.PRIVATE
     conn.execute(
         """INSERT INTO record
-             (iri, id, kind, version, state, body, digest, access, sensitive, source, created, modified)
-           VALUES (:iri, :id, :kind, :version, 'active', :body, :digest, :access, :sensitive, :source, :stamp, :stamp)
+             (iri, id, kind, version, state, body, digest, access, sensitive, source, created, modified, published)
+           VALUES (:iri, :id, :kind, :version, 'active', :body, :digest, :access, :sensitive, :source, :stamp, :stamp,
+             :published)
            ON CONFLICT (iri) DO UPDATE SET version = :version, state = 'active', body = :body, digest = :digest,
-             access = :access, sensitive = :sensitive, source = :source, modified = :stamp""",
+             access = :access, sensitive = :sensitive, source = :source, modified = :stamp, published = :published""",
         {
             "iri": record.iri, "id": record.iri.rsplit("/", 1)[1], "kind": record.kind, "version": version,
             "body": data, "digest": digest, "access": int(record.access), "sensitive": int(record.sensitive),
-            "source": record.source, "stamp": stamp,
+            "source": record.source, "stamp": stamp, "published": int(is_public),
         },
     )  # fmt: skip
     salt = secrets.token_hex(16)
@@ -131,7 +133,6 @@ def publish(conn: sqlite3.Connection, record: NewRecord, *, now: datetime) -> Pu
         (record.iri, version, data, digest, salt, stamp, int(record.access), int(record.sensitive)),
     )
     was_public = old is not None and bool(old["published"])
-    is_public = record.access is not AccessClass.PRIVATE
     stricter = old is not None and (int(record.access) > old["access"] or int(record.sensitive) > old["sensitive"])
     if stricter or record.sensitive:
         conn.execute("PRAGMA secure_delete=ON")
@@ -143,7 +144,6 @@ def publish(conn: sqlite3.Connection, record: NewRecord, *, now: datetime) -> Pu
         seq = _append(conn, record.iri, record.kind, version, "Update" if was_public else "Create", stamp, salt, data)
     elif was_public:
         seq = _append(conn, record.iri, record.kind, version, "Delete", stamp, salt, b"")
-    conn.execute("UPDATE record SET published = ? WHERE iri = ?", (int(is_public), record.iri))
     return Published(iri=record.iri, version=version, seq=seq, outcome="new" if old is None else "changed")
 
 
@@ -234,11 +234,9 @@ def _append(
     conn: sqlite3.Connection, iri: str, kind: str, version: int, op: str, stamp: str, salt: str, data: bytes
 ) -> int:
     digest = "sha256:" + hashlib.sha256(bytes.fromhex(salt) + data).hexdigest()
-    row = conn.execute(
-        "INSERT INTO change SELECT coalesce(max(seq), 0) + 1, ?, ?, ?, ?, ?, ? FROM change RETURNING seq",
-        (iri, kind, version, op, stamp, digest),
-    ).fetchone()
-    return int(row[0])
+    seq = last_seq(conn) + 1  # nobody else writes in this transaction
+    conn.execute("INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?)", (seq, iri, kind, version, op, stamp, digest))
+    return seq
 
 
 def _purge_versions(conn: sqlite3.Connection, iri: str, *, keep: int) -> int:

@@ -9,7 +9,7 @@ Invariants:
 import asyncio
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import quote
@@ -18,11 +18,13 @@ from aiohttp import web
 
 from cas.errors import BlobArchived, BlobChanged, BlobNotFound, BlobWithdrawn, CasError, ContentIdError
 from cas.ids import ContentId
+from linkeddata.issues import FLAGS
 from linkeddata.licences import normalise_licence
 from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
 from node.config import Settings
 from node.storage import records
 from node.storage.facts import bytes_facts, medium_facts, record_facts
+from node.storage.issues import issues_of
 from node.storage.records import Kind, StoredRecord
 from node.web.keys import CLOCK, DATABASE, PREVIEWS, REMOTE, SETTINGS
 from node.web.negotiate import JSON_LD, wants_html
@@ -253,6 +255,8 @@ async def _page(request: web.Request, found: StoredRecord, viewer: Viewer) -> we
         lambda conn: _media_views(conn, found, viewer, request.app[SETTINGS])
     )
     context["sections"] = sections_of(body)
+    known = await request.app[DATABASE].read(lambda conn: issues_of(conn, found.iri)) if viewer.is_staff else []
+    context["issues"] = issue_views(body, {item.code: item.detail for item in known})
     if found.kind == "medium":
         targets = [item["dwc:relatedResourceID"] for item in body.get("ods:hasEntityRelationships", [])]
         context["specimens"] = await request.app[DATABASE].read(
@@ -260,6 +264,12 @@ async def _page(request: web.Request, found: StoredRecord, viewer: Viewer) -> we
         )
     context["manifest"] = await request.app[DATABASE].read(lambda conn: _manifest_of(conn, found))
     return render(request, "specimen.html" if found.kind == "specimen" else "medium.html", context)
+
+
+def issue_views(body: Mapping[str, Any], details: Mapping[str, str]) -> list[tuple[str, str, str, str]]:
+    """(flag, what it says, what to do, values that led to it): those of the document, and those only staff know."""
+    codes = sorted({*body.get("vasculum:issue", ()), *details} & FLAGS.keys())
+    return [(code, FLAGS[code].says, FLAGS[code].advice, details.get(code, "")) for code in codes]
 
 
 def specimen_names(conn: sqlite3.Connection, iris: Iterable[str], viewer: Viewer, origin: str) -> list[SpecimenName]:
@@ -351,6 +361,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
             ("Catalogue number", "dwc:catalogNumber"), ("Institution", "dwc:institutionCode"),
             ("Collection", "dwc:collectionCode"), ("Kind of record", "dwc:basisOfRecord"),
             ("Label as written", "dwc:verbatimLabel"), ("Occurrence ID", "dwc:occurrenceID"),
+            ("MIDS level", "ods:midsLevel"),
             ("Generalised", "dwc:dataGeneralizations"), ("Withheld", "dwc:informationWithheld"),
         ),
     ),

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import rfc8785
 from conftest import NOW
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +17,7 @@ from linkeddata.canon import canonical_bytes
 from linkeddata.envelope import JOB_SPEC, NODE_DESCRIPTOR, open_envelope, parse_envelope, seal
 from linkeddata.errors import CanonError, DocumentError, EnvelopeError, OutputRefused, SelectionError, SignatureInvalid
 from linkeddata.job import Emit, JobSpec, JobStep, parse_job_spec
+from linkeddata.json_strict import Json
 from linkeddata.licences import TABLE, normalise_licence
 from linkeddata.outputs import parse_output
 from linkeddata.pipeline import work_key
@@ -34,6 +36,32 @@ def spec(**changes: object) -> JobSpec:
         emit=Emit(step="label-text/1", match="Martii~1"),
     )  # fmt: skip
     return replace(base, **changes)  # type: ignore[arg-type]
+
+
+PLAIN = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53) + 1, 2**53 - 1)
+    | st.text(st.characters(exclude_categories=("Cs",))),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.text(st.characters(exclude_categories=("Cs",)), max_size=4), inner, max_size=4)
+    ),
+    max_leaves=12,
+)
+
+
+@given(PLAIN)
+def test_canonical_bytes_are_those_of_the_reference_implementation(document: Json) -> None:
+    assert canonical_bytes(document) == rfc8785.dumps(document)
+
+
+def test_keys_beyond_ascii_are_sorted_by_utf16_units_and_lone_surrogates_refused() -> None:
+    document: Json = {"\U0001f600": 1, "\ufb33": 2, "\u007f": '\u007f\u2028\x1f"\\/'}
+    assert canonical_bytes(document) == rfc8785.dumps(document)
+    for bad in ({"a": "\ud800"}, {"a": 2**53}, {"a": float("nan")}, {"\ud800": 1}):
+        with pytest.raises(CanonError):
+            canonical_bytes(bad)
 
 
 def test_canonical_bytes_ignore_the_order_of_members_and_refuse_floats() -> None:

@@ -3,10 +3,10 @@
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plan_model import IncomingRow, KnownRow, make_plan
 
 from linkeddata.dwca_meta import DwcaError
 from linkeddata.file_match import FileMatch, compile_rules, match_file
-from linkeddata.ingest_plan import IncomingRow, KnownRow, make_plan
 
 
 def known(count: int) -> dict[str, KnownRow]:

@@ -10,6 +10,7 @@ import pytest
 from conftest import NOW, ORIGIN, ingest, jpeg, rows_of, write_archive
 
 from cas.ids import ContentId
+from linkeddata.dwca_meta import DwcaError
 from node.folder import NodeFolder
 from node.services.ingest import PlanHeld
 from node.storage import annotations, records
@@ -302,3 +303,56 @@ def test_the_real_collections_ingest_and_again_change_nothing(
     report = ingest(node, shared_data / name)
     assert (report.new, report.media, report.files_missing, report.images_unreadable) == (records_, media, 0, 0)
     assert ingest(node, shared_data / name).is_unchanged
+
+
+NO_SPECIMENS = "the core is Taxon and there is no Occurrence extension: the archive holds no specimens"
+TWO_TABLES = "has no meta.xml, so it must hold exactly one table; found: 0008333-160118175350007.csv, random_file"
+ARCHIVES: dict[str, tuple[int, int, int] | str] = {
+    # specimens, media, rows whose id stood there before; or the one line that says why not
+    "dwca-2extensions": NO_SPECIMENS, "dwca-default-metadata-filename": (2, 0, 0), "dwca-ids": NO_SPECIMENS,
+    "dwca-invalid-simple-toomuch": f"dwca-invalid-simple-toomuch.zip {TWO_TABLES}",
+    "dwca-invalid-simple-two": f"dwca-invalid-simple-two.zip {TWO_TABLES}", "dwca-kew-gbif-media": (19, 18, 0),
+    "dwca-noheaders-1": (2, 0, 0), "dwca-noheaders-2": (2, 0, 0), "dwca-nometadata": (2, 0, 0),
+    "dwca-orphaned-rows": NO_SPECIMENS, "dwca-partial-default": (2, 0, 0), "dwca-rbins": (9, 0, 2),
+    "dwca-simple-csv": (3, 0, 0), "dwca-simple-csv-dos": (3, 0, 0), "dwca-simple-csv-eml": (3, 0, 0),
+    "dwca-simple-csv-notenclosed": (3, 0, 0), "dwca-simple-subdir": (2, 0, 0), "dwca-simple-test-archive": (2, 0, 0),
+    "dwca-simple-test-archive-enclosed": (2, 0, 0), "dwca-star-test-archive": NO_SPECIMENS,
+    "dwca-test-default": (2, 0, 0), "dwca-utf8-eol-test": (1, 0, 0), "gbif-download-finch": (443, 1, 0),
+    "gbif-results": (158, 0, 0), "gbif-results-lacks-s-metadata": (158, 0, 0),
+    "gbif-results-whitespace-in-xml": (158, 0, 0), "herbarium": (26, 26, 0), "insects": (53, 54, 0),
+    "zoology": (16, 16, 0),
+}  # fmt: skip
+
+
+@pytest.mark.real_data
+def test_the_table_of_archives_is_the_table_of_files(shared_data: Path) -> None:
+    files = {path.stem for path in (shared_data / "dwca").iterdir()} | {"herbarium", "insects", "zoology"}
+    assert set(ARCHIVES) == files
+
+
+@pytest.mark.real_data
+@pytest.mark.parametrize("name", sorted(ARCHIVES))
+def test_every_archive_is_published_and_found_whole_or_says_why_not_in_one_line(
+    make_node: Make, shared_data: Path, name: str
+) -> None:
+    path = shared_data / "dwca" / f"{name}.zip"
+    path, expected = (path if path.exists() else shared_data / name), ARCHIVES[name]
+    node = make_node()
+    if isinstance(expected, str):
+        with pytest.raises(DwcaError) as caught:
+            ingest(node, path)
+        assert str(caught.value) == expected
+        assert query(node, "SELECT count(*) AS n FROM record")[0]["n"] == 0
+        return
+    report = ingest(node, path)
+    counts = query(
+        node,
+        """SELECT (SELECT count(*) FROM record WHERE kind = 'specimen') AS specimens,
+                  (SELECT count(*) FROM specimen_facet) AS found, (SELECT count(*) FROM medium) AS media,
+                  (SELECT count(*) FROM change) AS changes, (SELECT max(seq) FROM change) AS last""",
+    )[0]
+    specimens, media, doubled = expected
+    assert (counts["specimens"], counts["media"], len(report.plan.duplicates)) == (specimens, media, doubled)
+    assert counts["found"] == specimens
+    assert counts["changes"] == counts["last"] == specimens + media
+    assert ingest(node, path).is_unchanged
