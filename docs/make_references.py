@@ -39,6 +39,9 @@ SECTIONS: Final = (
     ("jobs", "[jobs]", "JobsSection"),
     ("policy", "[policy]", "PolicySection"),
     ("policy.rules", "[[policy.rules]]", "PolicyRule"),
+    ("review", "[review]", "ReviewSection"),
+    ("corrections", "[corrections]", "CorrectionsSection"),
+    ("corrections.columns", "[[corrections.columns]]", "CorrectionColumn"),
     ("volumes.scans", "[volumes.NAME]", "VolumeSettings"),
     ("tiers.archive", "[tiers.NAME]", "TierSettings"),
     ("sources.herbarium", "[sources.NAME]", "SourceSettings"),
@@ -68,6 +71,12 @@ PLAIN: Final = {
     "policy.rules.granularity": "The finest that is given out: whether there is any, numbers, or rows.",
     "policy.rules.publish": "Whether the rule also covers jobs that publish their results as annotations.",
     "policy.rules.reason": "Shown to the requester, and in the readable policy.",
+    "corrections.columns": "Columns of the file of `vasculum corrections export`; see `[[corrections.columns]]`. "
+    "Empty: all of them, under their own names.",
+    "corrections.columns.field": "What stands in the column: `occurrenceID`, `catalogNumber`, `institutionCode`, "
+    "`collectionCode`, `source`, `key`, `field`, `old`, `new`, `evidence`, `pipeline`, `score`, `reviewer`, `date`, "
+    "`status`, `annotation`, `number`, or a term of the specimen's row such as `dwc:recordNumber`.",
+    "corrections.columns.name": "Heading of the column; empty: the name of the field.",
     "volumes.scans.root": "The folder; relative to the folder of this file.",
     "volumes.scans.identity": "How a file is recognised as the one that was taken in; "
     "`size+mtime` is for network drives.",

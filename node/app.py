@@ -35,12 +35,25 @@ from node.services.jobs import JobService
 from node.services.registry_ping import Heartbeat, registry_ping
 from node.services.remote_media import RemoteMedia
 from node.services.remote_needs import RemoteNeeds
+from node.services.retract import finish_begun as finish_retractions
 from node.services.schedule import Schedule
 from node.services.tiers import TierWork, open_tiering
 from node.services.withdraw import WithdrawalPending, finish_begun
 from node.storage.journal import SqliteJournal
 from node.storage.people import forget_nonces
-from node.web import blobs, descriptor_api, iiif, ipfs, job_pages, jobs_api, listing_api, pages, records_api, session
+from node.web import (
+    blobs,
+    descriptor_api,
+    iiif,
+    ipfs,
+    job_pages,
+    jobs_api,
+    listing_api,
+    pages,
+    records_api,
+    review_pages,
+    session,
+)
 from node.web.at_once import AtOnce
 from node.web.boundary import boundary_middleware, is_our_host
 from node.web.iiif_shown import WarmPictures
@@ -162,7 +175,18 @@ def build_application(
     app[descriptor_api.DESCRIPTOR] = DescriptorService(
         database=folder.database, settings=settings, identity=folder.key, offers=lambda: _offers(engine), clock=clock
     )
-    for module in (pages, blobs, ipfs, iiif, records_api, listing_api, jobs_api, descriptor_api, job_pages):
+    for module in (
+        pages,
+        blobs,
+        ipfs,
+        iiif,
+        records_api,
+        listing_api,
+        jobs_api,
+        descriptor_api,
+        job_pages,
+        review_pages,
+    ):
         app.add_routes(module.routes())
     app.add_routes(presentation_routes())
     app.cleanup_ctx.append(_run_engine)
@@ -275,6 +299,7 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
     scheduler.add_job(_tick(app, _poll_jobs), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _forget_nonces), "interval", seconds=NONCES_TICK_S)
     scheduler.add_job(_tick(app, _finish_withdrawals), "interval", seconds=JOBS_TICK_S)
+    scheduler.add_job(_tick(app, _finish_retractions), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _look_after_bytes), "interval", seconds=CARE_TICK_S)
     scheduler.add_job(_tick(app, _ingest_sources), "interval", seconds=SOURCES_TICK_S)
     if app[SETTINGS].tiers:
@@ -284,6 +309,7 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
         scheduler.add_job(_tick(app, ping_registries), "interval", seconds=PING_TICK_S)
     scheduler.start()
     await app[JOBS].poll()
+    await _tick(app, _finish_retractions)()
     yield
     app[CARE].stop()
     app[SCHEDULE].stop()
@@ -351,6 +377,11 @@ async def _finish_withdrawals(app: web.Application) -> None:
 async def _ingest_sources(app: web.Application) -> None:
     """Sources that are due are read again; what the list of sensitive taxa names now is protected."""
     await asyncio.to_thread(app[SCHEDULE].run_due)
+
+
+async def _finish_retractions(app: web.Application) -> None:
+    """A retraction whose command was killed is carried out, or undone, by whoever finds it."""
+    await asyncio.to_thread(finish_retractions, app[DATABASE], clock=app[CLOCK])
 
 
 async def _forget_nonces(app: web.Application) -> None:

@@ -11,18 +11,18 @@ Invariants:
 It leaves out: secrets (the keys folder) and everything that changes while the node runs (the database).
 """
 
-import difflib
 import ipaddress
 import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import UnionType
-from typing import Any, Final, Literal, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from linkeddata import sensitive_list, sensitive_taxa
+from node.config_tables import ConfigError as ConfigError  # noqa: PLC0414 - whoever reads settings meets it here
+from node.config_tables import build, nearest
 
 KNOWN_PIPELINES: Final = ("label-text", "barcode", "quality", "network-probe")
 MOST_PROCESSES: Final = 64
@@ -33,10 +33,6 @@ MAX_TOML_BYTES: Final = 1_048_576
 """A settings file larger than this is a mistake (a data file was named)."""
 MAX_LIST_BYTES: Final = 16_777_216
 """A list of 100,000 taxa has about 8 MB."""
-
-
-class ConfigError(Exception):
-    """The settings cannot be used; the message names the key and says what to write."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,6 +187,28 @@ class SourceSettings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ReviewSection:
+    """How statements about images are looked at."""
+
+    labels: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectionColumn:
+    """One column of the file for the collection system."""
+
+    field: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorrectionsSection:
+    """The file for the collection system."""
+
+    columns: tuple[CorrectionColumn, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeSettings:
     """A tree of the institution's files with a name of its own."""
 
@@ -261,6 +279,8 @@ class Settings:
     remote: RemoteSection = field(default_factory=RemoteSection)
     jobs: JobsSection = field(default_factory=JobsSection)
     policy: PolicySection = field(default_factory=PolicySection)
+    review: ReviewSection = field(default_factory=ReviewSection)
+    corrections: CorrectionsSection = field(default_factory=CorrectionsSection)
     volumes: Mapping[str, VolumeSettings] = field(default_factory=dict)
     tiers: Mapping[str, TierSettings] = field(default_factory=dict)
     sources: Mapping[str, SourceSettings] = field(default_factory=dict)
@@ -336,7 +356,7 @@ def parse_settings(document: Mapping[str, Any], folder: Path) -> Settings:
     """A parsed TOML document as settings, checked as a whole."""
     if "node" not in document:
         raise ConfigError("node.toml needs a table [node] with name and public_url")
-    settings: Settings = _build(Settings, {"folder": folder, **document}, "")
+    settings: Settings = build(Settings, {"folder": folder, **document}, "")
     settings = replace(settings, listed=_read_list(settings))
     _check(settings)
     return settings
@@ -375,7 +395,7 @@ def _check(settings: Settings) -> None:
         if name not in KNOWN_PIPELINES:
             raise ConfigError(
                 f"[jobs] pipelines: {name!r} is not one of {', '.join(KNOWN_PIPELINES)}"
-                + _nearest(name, KNOWN_PIPELINES)
+                + nearest(name, KNOWN_PIPELINES)
             )
     positive = {
         "server.max_body_bytes": settings.server.max_body_bytes,
@@ -406,11 +426,31 @@ def _check(settings: Settings) -> None:
             raise ConfigError(f"sources.{name}.every_hours must be 0 (never by itself) or larger")
         if source.every_hours and not source.path:
             raise ConfigError(f"[sources.{name}] every_hours needs a path: what is to be read again")
+    _check_columns(settings.corrections.columns)
     for taxon in settings.sensitive:
         try:
             sensitive_list.check_rule(taxon.rule, "[[sensitive]]")
         except sensitive_list.SensitiveListError as error:
             raise ConfigError(str(error)) from error
+
+
+CORRECTION_FIELDS: Final = (
+    "occurrenceID", "catalogNumber", "institutionCode", "collectionCode", "source", "key", "field", "old", "new",
+    "evidence", "pipeline", "score", "reviewer", "date", "status", "annotation", "number",
+)  # fmt: skip
+"""What can stand in the file for the collection system, in the order of the file when nothing is set."""
+
+
+def _check_columns(columns: tuple[CorrectionColumn, ...]) -> None:
+    names = [column.name or column.field for column in columns]
+    for column in columns:
+        if column.field not in CORRECTION_FIELDS and not re.fullmatch(r"[a-z]+:[A-Za-z]+", column.field):
+            raise ConfigError(
+                f"[[corrections.columns]] field: {column.field!r} is not one of {', '.join(CORRECTION_FIELDS)}, "
+                "nor a term such as dwc:recordNumber" + nearest(column.field, CORRECTION_FIELDS)
+            )
+    if len(set(names)) != len(names):
+        raise ConfigError("[[corrections.columns]]: two columns have the same name")
 
 
 def _check_remote(remote: RemoteSection) -> None:
@@ -522,64 +562,3 @@ def _check_regex(pattern: str, where: str) -> None:
         re.compile(pattern)
     except re.error as error:
         raise ConfigError(f"{where}: match = {pattern!r} is not a regular expression: {error}") from error
-
-
-def _nearest(key: str, known: tuple[str, ...] | list[str]) -> str:
-    close = difflib.get_close_matches(key, known, n=1, cutoff=0.6)
-    return f" (did you mean {close[0]}?)" if close else ""
-
-
-def _build(kind: type[Any], table: Mapping[str, Any], where: str) -> Any:
-    hints = get_type_hints(kind)
-    known = {item.name for item in fields(kind)}
-    values: dict[str, Any] = {}
-    for key, value in table.items():
-        label = f"{where}.{key}" if where else key
-        if (
-            key not in known
-            or (key == "folder" and not isinstance(value, Path))
-            or (kind is Settings and key == "listed")
-        ):
-            raise ConfigError(f"node.toml: unknown key {label}{_nearest(key, sorted(known - {'folder', 'listed'}))}")
-        values[key] = _convert(hints[key], value, label)
-    required = [item.name for item in fields(kind) if item.name not in values and _has_no_default(item)]
-    if required:
-        raise ConfigError(f"node.toml: {where or 'the file'} lacks {', '.join(required)}")
-    return kind(**values)
-
-
-def _shown(choice: str | bool) -> str:
-    return str(choice).lower() if isinstance(choice, bool) else choice or '""'
-
-
-def _has_no_default(item: Any) -> bool:
-    from dataclasses import MISSING
-
-    return item.default is MISSING and item.default_factory is MISSING
-
-
-def _convert(hint: Any, value: Any, label: str) -> Any:
-    origin = get_origin(hint)
-    if isinstance(hint, type) and hasattr(hint, "__dataclass_fields__"):
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"node.toml: {label} must be a table")
-        return _build(hint, value, label)
-    if origin is Literal:
-        if not any(value == item and type(value) is type(item) for item in get_args(hint)):
-            choices = ", ".join(_shown(item) for item in get_args(hint))
-            raise ConfigError(f"node.toml: {label} must be one of {choices}")
-        return value
-    if origin is tuple:
-        if not isinstance(value, list):
-            raise ConfigError(f"node.toml: {label} must be a list")
-        return tuple(_convert(get_args(hint)[0], item, label) for item in value)
-    if origin is UnionType:
-        return _convert(next(item for item in get_args(hint) if item is not type(None)), value, label)
-    if origin is not None:  # Mapping[str, SourceSettings]
-        if not isinstance(value, Mapping):
-            raise ConfigError(f"node.toml: {label} must be a table")
-        return {str(name): _convert(get_args(hint)[1], item, f"{label}.{name}") for name, item in value.items()}
-    if not isinstance(value, hint) or (hint is int and isinstance(value, bool)):
-        names = {str: "text in quotes", int: "a whole number", bool: "true or false", Path: "a path"}
-        raise ConfigError(f"node.toml: {label} must be {names.get(hint, hint.__name__)}")
-    return value

@@ -1,6 +1,7 @@
 """The documentation is checked: references equal the code, commands and links exist, the tutorial runs."""
 
 import asyncio
+import contextlib
 import csv
 import dataclasses
 import hashlib
@@ -20,6 +21,8 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from conftest import NOW, ROOT, ingest, jpeg, rows_of, write_archive
 from remote_world import ON_NEED, Elsewhere, elsewhere
+from review_world import CODES, ReviewWorld, review_world, text_result
+from review_world import line as read_line
 
 from node import config
 from node.app import build_application
@@ -27,6 +30,7 @@ from node.cli.main import cli, run
 from node.config import load_settings
 from node.demo import collections
 from node.folder import NodeFolder, open_folder
+from node.setup import NewNode, create_node
 from runners.catalogue import Catalogue
 
 DOCS = ROOT / "docs"
@@ -58,6 +62,9 @@ CONFIGURATION = (
     ("[jobs]", config.JobsSection),
     ("[policy]", config.PolicySection),
     ("[[policy.rules]]", config.PolicyRule),
+    ("[review]", config.ReviewSection),
+    ("[corrections]", config.CorrectionsSection),
+    ("[[corrections.columns]]", config.CorrectionColumn),
     ("[volumes.NAME]", config.VolumeSettings),
     ("[tiers.NAME]", config.TierSettings),
     ("[sources.NAME]", config.SourceSettings),
@@ -327,6 +334,53 @@ def test_the_page_about_fronts_runs(
     assert ran == 3
 
 
+def test_the_page_about_the_review_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command of the page, in its order, over results as a job leaves them."""
+    monkeypatch.chdir(tmp_path)
+
+    def make(**options: str) -> NodeFolder:
+        create_node(
+            tmp_path / "hortus",
+            NewNode(name="Hortus", public_url="http://127.0.0.1:8765", insecure_loopback=True, policy="open"),
+            now=NOW,
+        )
+        return stack.enter_context(open_folder(tmp_path / "hortus"))
+
+    said: dict[str, str] = {}
+    with contextlib.ExitStack() as stack:
+        world: ReviewWorld = review_world(make, tmp_path)
+        results = {number: text_result(read_line(f"word{number}")) for number in range(6)}
+        asyncio.run(world.run_job(results))
+        job = asyncio.run(world.run_job({}, publish=False, offer=CODES))
+        pipeline = world.statement(0).pipeline
+        words = {"ID": world.statement(0).id, "ID2": world.statement(2).id, "DIGEST": pipeline[:24], "JOB": job}
+        for text in shown_lines((DOCS / "how-to-review.md").read_text("utf-8")):
+            with world.node.database.reader() as conn:
+                rows = conn.execute("SELECT iri FROM review_sample_item ORDER BY iri").fetchall()
+            words["SAMPLED"] = " ".join(row["iri"].rpartition("/")[2] for row in rows)
+            filled = re.sub(r"\b(ID2|ID|DIGEST|JOB|SAMPLED)\b", lambda found: words[found[0]], text)
+            capsys.readouterr()
+            code = run(shlex.split(filled)[1:])
+            printed = capsys.readouterr()
+            assert code == 0, f"{filled}: {printed.out}{printed.err}"
+            said[" ".join(text.split()[1:3]) + " " + " ".join(re.findall(r"--\w+", text))] = printed.out + printed.err
+    assert "login?token=" in said["staff token --name"]
+    assert "6 of 6 pending" in said["review list --state --class --min"]
+    assert "word0" in said["review show "]
+    assert "corrected" in said["review correct --line --field"]
+    assert "6 new statements wait" in said["review take --job"]
+    assert "sample 1: 3 of 4" in said["review sample --size --seed --pipeline --min"]
+    assert "3 of 3 right" in said["review sample --show"]
+    assert "by rule: 1 statements" in said["review accept --sample"]
+    assert "nothing was changed" in said["retract hortus --pipeline"]
+    assert "retracted as number 1" in said["retract hortus --pipeline --reason --yes"]
+    assert "undone" in said["retract hortus --undo"]
+    assert "next time: --since" in said["corrections export --since --out"]
+    assert "X-0" in said["corrections export --since"]
+
+
 BACKUP = "## Backup of the store"
 
 
@@ -499,9 +553,31 @@ def rot(path: Path) -> str:
 
 def test_every_endpoint_is_documented() -> None:
     text = (DOCS / "reference-interfaces.md").read_text("utf-8")
-    from node.web import blobs, descriptor_api, iiif, job_pages, jobs_api, listing_api, pages, presentation, records_api
+    from node.web import (
+        blobs,
+        descriptor_api,
+        iiif,
+        job_pages,
+        jobs_api,
+        listing_api,
+        pages,
+        presentation,
+        records_api,
+        review_pages,
+    )
 
-    web = (pages, blobs, iiif, records_api, presentation, listing_api, jobs_api, descriptor_api, job_pages)
+    web = (
+        pages,
+        blobs,
+        iiif,
+        records_api,
+        presentation,
+        listing_api,
+        jobs_api,
+        descriptor_api,
+        job_pages,
+        review_pages,
+    )
     for module in web:
         for route in module.routes():
             path = re.sub(r"\{(\w+)(:(?:[^{}]|\{[^{}]*\})*)?\}", r"{\1}", route.path)

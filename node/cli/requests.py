@@ -1,6 +1,5 @@
 """``vasculum requests``: jobs that wait for a person of the institution."""
 
-import getpass
 import json
 import shlex
 from datetime import UTC, datetime
@@ -12,6 +11,7 @@ import click
 from linkeddata.times import format_time
 from node.cli.errors import CommandFailed
 from node.cli.node_database import open_database
+from node.cli.person import person
 from node.cli.researchers import FOLDER
 from node.cli.store_work import size_text
 from node.services import requests as service
@@ -92,7 +92,7 @@ def _decide(folder: Path, request_id: str, reason: str, snapshot: str | None, *,
             with database.transaction() as conn:
                 job = service.find_request(conn, request_id)
                 act(
-                    conn, job.id, by=_person(), reason=reason, snapshot=snapshot or job.snapshot_digest,
+                    conn, job.id, by=person(), reason=reason, snapshot=snapshot or job.snapshot_digest,
                     now=datetime.now(UTC),
                 )  # fmt: skip
         except RequestError as error:
@@ -106,13 +106,6 @@ def _find(conn: Any, request_id: str) -> HeldRequest:
         return service.show(conn, service.find_request(conn, request_id))
     except RequestError as error:
         raise CommandFailed(str(error)) from error
-
-
-def _person() -> str:
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        return "unknown"
 
 
 def _lines(found: HeldRequest) -> list[tuple[str, str]]:

@@ -38,7 +38,7 @@ from linkeddata.outputs import parse_output
 from linkeddata.pipeline import WorkUnit
 from node.access import Door, Viewer, decide
 from node.config import Settings
-from node.services import job_rules
+from node.services import job_rules, retract
 from node.services.annotate import publish_result
 from node.services.job_rules import JobNotTaken, OfferedPipeline
 from node.storage import jobs as store
@@ -386,10 +386,18 @@ class JobService:
                 continue
             spec = specs.setdefault(job.id, _stored_spec(job))
             answer = _evaluate(row["step"], row["state"], row["reason"], row["body"], spec)
-            if spec.publish and row["state"] == "done":
-                publish_result(conn, origin=self._settings.origin, job=job, ordinal=row["ordinal"], now=now)
-            store.set_answer(conn, job.id, row["ordinal"], answer.answer, answer.reason)
             touched[job.id] = None
+            if row["state"] == "done" and retract.is_retracted(conn, row["work_key"]):
+                retract.withhold_row(
+                    conn, job.id, row["ordinal"], row["work_key"], answer=answer.answer, reason=answer.reason
+                )
+                continue
+            if spec.publish and row["state"] == "done":
+                publish_result(
+                    conn, origin=self._settings.origin, labels=frozenset(self._settings.review.labels), job=job,
+                    ordinal=row["ordinal"], now=now,
+                )  # fmt: skip
+            store.set_answer(conn, job.id, row["ordinal"], answer.answer, answer.reason)
         for touched_id in touched:
             self._finish_if_done(conn, touched_id, now=now)
         if work_key is None and job_id is None:

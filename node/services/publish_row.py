@@ -27,7 +27,7 @@ from node.services.publish_medium import (
     tombstone,
     withdraw_medium,
 )
-from node.storage import issues, records
+from node.storage import corrections, issues, records
 from node.storage.search import index_specimen
 
 _TRIPLET: Final = ("dwc:institutionCode", "dwc:collectionCode", "dwc:catalogNumber")
@@ -91,6 +91,8 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
         ),
     )  # fmt: skip
     issues.set_issues(conn, iri, checked.issues, said.codes, is_new=is_unknown)
+    if not is_unknown:
+        corrections.settle(conn, iri, row.fields, now=context.now)
     if outcomes or not is_unknown:
         _drop_media(conn, iri, {item.iri for item in outcomes}, context)
         enforce_classes(conn, before | _images_of(conn, iri), now=context.now)

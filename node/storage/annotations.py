@@ -51,6 +51,25 @@ def add(conn: sqlite3.Connection, row: AnnotationRow, *, now: datetime) -> None:
     reindex_medium(conn, row.medium)
 
 
+def step_back(conn: sqlite3.Connection, iri: str) -> None:
+    """This annotation is not the current one any more; the best that stood before it and is still public is again."""
+    row = conn.execute("SELECT medium, output, state FROM annotation WHERE iri = ?", (iri,)).fetchone()
+    if row is None:
+        return
+    if row["state"] == "current":
+        conn.execute("UPDATE annotation SET state = 'superseded' WHERE iri = ?", (iri,))
+        conn.execute(
+            """UPDATE annotation SET state = 'current' WHERE iri = (
+                 SELECT a.iri FROM annotation a JOIN record r ON r.iri = a.iri JOIN review v ON v.iri = a.iri
+                 JOIN medium m ON m.iri = a.medium
+                 WHERE a.medium = ? AND a.output = ? AND a.iri <> ? AND a.state = 'superseded' AND r.state = 'active'
+                   AND a.image = m.image AND v.superseded_by IS NULL
+                 ORDER BY v.state = 'accepted' DESC, a.created DESC, a.iri LIMIT 1)""",
+            (row["medium"], row["output"], iri),
+        )
+    reindex_medium(conn, row["medium"])
+
+
 def mark_evidence_replaced(conn: sqlite3.Connection, medium: str, image: str) -> int:
     """Marks annotations of a medium that rest on other bytes than ``image`` (hex); returns how many."""
     changed = conn.execute(

@@ -87,6 +87,7 @@ def forget(conn: sqlite3.Connection, image: str, *, reason: str, names: Iterable
     for iri in traces.annotations:
         _bury(conn, iri, "annotation", reason, now)
         conn.execute("DELETE FROM annotation WHERE iri = ?", (iri,))
+    _forget_reviews(conn, image, traces.media)
     for medium in traces.media:
         _forget_file(conn, medium)
         _bury(conn, medium, "medium", reason, now)
@@ -103,6 +104,23 @@ def forget(conn: sqlite3.Connection, image: str, *, reason: str, names: Iterable
     for name in known:
         conn.execute("DELETE FROM finding WHERE instr(message, ?) > 0", (name,))
     return traces
+
+
+def _forget_reviews(conn: sqlite3.Connection, image: str, media: tuple[str, ...]) -> None:
+    """Removes statements about the image, what was decided about them, and what they proposed."""
+    marks = ", ".join("?" * len(media))
+    iris = [
+        row["iri"]
+        for row in conn.execute(
+            f"SELECT iri FROM review WHERE image = ? OR medium IN ({marks})",  # noqa: S608 - question marks
+            (image, *media),
+        ).fetchall()
+    ]
+    for iri in iris:
+        for place in ("review_finding WHERE iri", "review_sample_item WHERE iri", "retraction_annotation WHERE iri",
+                      "correction WHERE iri", "staff_action WHERE subject", "review WHERE iri"):  # fmt: skip
+            conn.execute(f"DELETE FROM {place} = ?", (iri,))  # noqa: S608 - a fixed list
+        conn.execute("DELETE FROM review_finding WHERE instr(message, ?) > 0", (iri,))
 
 
 def _bury(conn: sqlite3.Connection, iri: str, kind: Any, reason: str, now: datetime) -> None:
@@ -165,6 +183,11 @@ def _forget_work(conn: sqlite3.Connection, image: str) -> None:
         """UPDATE job_unit SET answer = 'cannot tell', reason = :why, withheld = :why, work_key = NULL, image = :none
            WHERE image = :image""",
         {"why": WITHDRAWN, "none": jobs.NO_IMAGE, "image": image},
+    )
+    conn.execute(
+        """DELETE FROM retraction_row WHERE (job_id, ordinal) IN
+             (SELECT job_id, ordinal FROM job_unit WHERE image = :none AND withheld = :why)""",
+        {"why": WITHDRAWN, "none": jobs.NO_IMAGE},
     )
     conn.execute("DELETE FROM unit WHERE image = ?", (image,))
     for row in held:  # whoever decides on it must see what it covers now

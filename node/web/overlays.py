@@ -64,7 +64,14 @@ def overlays_of(conn: sqlite3.Connection, medium: str, image: str | None, viewer
         shown.add(row["work_key"])
         found.append(_published(row))
     if viewer.is_staff and image is not None:
-        for row in conn.execute("SELECT * FROM unit WHERE image = ? AND state = 'done' ORDER BY output", (image,)):
+        units = conn.execute(
+            """SELECT * FROM unit u WHERE u.image = ? AND u.state = 'done' AND NOT EXISTS (
+                 SELECT 1 FROM review v WHERE v.medium = ? AND v.work_key = u.work_key
+                   AND (v.state = 'rejected' OR v.retraction IS NOT NULL OR v.superseded_by IS NOT NULL))
+               ORDER BY u.output""",
+            (image, medium),
+        )
+        for row in units:
             if row["work_key"] not in shown:
                 overlay = _unpublished(row)
                 if overlay is not None:

@@ -33,12 +33,12 @@ MOST_SESSIONS: Final = 256
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-def make_token(conn: sqlite3.Connection, *, now: datetime) -> str:
-    """A new one-time token; only its digest is kept."""
+def make_token(conn: sqlite3.Connection, *, now: datetime, name: str = "") -> str:
+    """A new one-time token for the person of this name; only its digest is kept."""
     token = secrets.token_urlsafe(32)
     conn.execute(
-        "INSERT INTO staff_token VALUES (?, ?, ?, NULL)",
-        (_digest(token), format_time(now), format_time(now + TOKEN_LIFETIME)),
+        "INSERT INTO staff_token (digest, created, expires, name) VALUES (?, ?, ?, ?)",
+        (_digest(token), format_time(now), format_time(now + TOKEN_LIFETIME), name),
     )
     return token
 
@@ -54,12 +54,20 @@ def redeem_token(conn: sqlite3.Connection, token: str, *, now: datetime) -> tupl
         return None
     cookie, csrf = secrets.token_urlsafe(32), secrets.token_urlsafe(24)
     conn.execute(
-        "INSERT INTO staff_session VALUES (?, ?, ?, ?)",
-        (_digest(cookie), csrf, stamp, format_time(now + SESSION_LIFETIME)),
+        """INSERT INTO staff_session (digest, csrf, created, expires, name)
+           SELECT ?, ?, ?, ?, name FROM staff_token WHERE digest = ?""",
+        (_digest(cookie), csrf, stamp, format_time(now + SESSION_LIFETIME), _digest(token)),
     )
     conn.execute("DELETE FROM staff_session WHERE expires <= ?", (stamp,))
     conn.execute("DELETE FROM staff_token WHERE expires <= ?", (stamp,))
     return cookie, csrf
+
+
+def person_of(conn: sqlite3.Connection, session: Session) -> str:
+    """Who a staff session belongs to, for the log of what staff did: the name that its token was made for."""
+    row = conn.execute("SELECT name FROM staff_session WHERE digest = ?", (session.digest,)).fetchone()
+    name = row["name"] if row is not None else ""
+    return name or f"staff session {session.digest[:8]}"
 
 
 class Sessions:

@@ -88,6 +88,8 @@ ROUTES: dict[str, Callable[[World, str], list[str]]] = {
     "/jobs/{job}/results": lambda w, k: ["/jobs/" + "0" * 32 + "/results"],
     "/jobs/{job}/specification": lambda w, k: ["/jobs/" + "0" * 32 + "/specification"],
     "/.well-known/vasculum/node.json": lambda w, k: ["/.well-known/vasculum/node.json"],
+    "/review": lambda w, k: ["/review", "/review?state=accepted", "/review?sample=1"],
+    "/review/{id:[a-z2-7]{16,64}}": lambda w, k: [f"/review/{last(w.annotations.get(k, 'x/' + 'z' * 16))}"],
     "/staff/jobs": lambda w, k: ["/staff/jobs"],
     "/staff/jobs/{job}": lambda w, k: ["/staff/jobs/" + "0" * 32],
 }  # fmt: skip

@@ -14,10 +14,13 @@ from PIL import Image
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from linkeddata.annotation import build_annotation
+from linkeddata.annotation_checks import CheckFinding
 from linkeddata.answers import UnitAnswer
 from linkeddata.outputs import parse_output
+from linkeddata.statement import summarise
 from node.folder import NodeFolder
-from node.storage import annotations, records
+from node.services import retract, review, review_rules
+from node.storage import annotations, records, reviews
 
 READ = "Qyxzlabelread"
 NAME = "Wvqkfilename"
@@ -82,6 +85,7 @@ def plant(node: NodeFolder, folder: Path, *, owned: bool) -> Planted:
         _work(conn, cid, media[0], specimen)
         conn.execute("INSERT INTO finding (source, key, code, message, at) VALUES ('collection', 'urn:x:1', 'x', ?, ?)",
                      (f"images/{NAME}.jpg: looked odd", STAMP))  # fmt: skip
+        _retracted(conn, annotation)
     preview = node.settings.derived_path / "preview-1600" / cid.hex[:2] / f"{cid.hex}.jpg"
     preview.parent.mkdir(parents=True)
     preview.write_bytes(data[:400])
@@ -107,7 +111,23 @@ def _annotate(conn, node: NodeFolder, medium: str, image: ContentId) -> str:  # 
         job=None,
     )  # fmt: skip
     annotations.add(conn, row, now=NOW)
+    statement = reviews.NewStatement(
+        iri=iri, maker="machine", medium=medium, image=image.hex, output="label-text/1", pipeline="p", environment="e",
+        work_key="w", job="job", document=document, summary=summarise(document), asked=True,
+    )  # fmt: skip
+    reviews.add(conn, statement, [CheckFinding(code="x", message=f"{READ} looks odd")], now=NOW)
+    review_rules.draw_sample(conn, reviews.Rule(pipeline="p"), size=1, seed=1, by="anna", now=NOW)
+    review.decide_on(conn, iri, "accepted", by="anna", reason=f"{READ} is right", now=NOW)
     return iri
+
+
+def _retracted(conn, annotation: str) -> None:  # type: ignore[no-untyped-def]
+    """A run that was taken back and brought back: its rows remember the image."""
+    conn.execute("UPDATE job_unit SET answer = 'yes', reason = ? WHERE work_key = 'done'", (READ,))
+    number = retract.begin_retraction(conn, retract.RunSelection(pipeline="p"), reason="x", by="anna", now=NOW)
+    retract.begin_undo(conn, number, by="anna", now=NOW)
+    while retract._step(conn, number, limit=10, now=NOW):
+        pass
 
 
 def result() -> bytes:
