@@ -1,4 +1,4 @@
--- Schema 2: statements about images that people decide on, what staff did, runs that were retracted, values for the collection system.
+-- Schema 3: statements about images that people decide on, what staff did, runs that were retracted, values for the collection system.
 
 -- Every statement that a person may decide on, public or not. The public record is made from it and can be made again.
 CREATE TABLE review (
