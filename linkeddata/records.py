@@ -8,6 +8,7 @@ Invariants:
 - Pure: version and times are added by the store that publishes.
 - No float stands in a document; numbers that were measured are decimal strings.
 - A term of the source that has no place here survives in ``vasculum:verbatim``; an empty value is never invented.
+- Bytes whose metadata is withheld have the address of their public original, and say what it was made from.
 - Of a sensitive medium nothing goes out that people wrote freely: a title or a file name may tell the place.
 """
 
@@ -68,6 +69,15 @@ MEDIUM_FDO_TYPE: Final = "https://doi.org/21.T11148/bbad8c4e101e8af01115"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PublicOriginal:
+    """What is given out instead of a file whose metadata tells too much."""
+
+    content_id: ContentId | None
+    """Of the same picture without the metadata; None: there is none."""
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediumFacts:
     """What is known about the bytes of a medium."""
 
@@ -76,6 +86,8 @@ class MediumFacts:
     height: int | None
     format: str
     size_bytes: int | None
+    public_original: PublicOriginal | None = None
+    """None: the file itself is given out, as far as its class allows."""
 
 
 def build_specimen(
@@ -268,7 +280,8 @@ def _quality(mids_level: int | None, issues: Sequence[str]) -> dict[str, Json]:
 _BYTES_TERMS: Final = frozenset(
     {
         "ac:hashFunction", "ac:hashValue", "vasculum:contentId", "ac:accessURI", "exif:PixelXDimension",
-        "exif:PixelYDimension", "dcterms:format", "vasculum:sizeInBytes",
+        "exif:PixelYDimension", "dcterms:format", "vasculum:sizeInBytes", "vasculum:publicOriginal",
+        "vasculum:originalWithheld",
     }
 )  # fmt: skip
 
@@ -279,8 +292,10 @@ def _bytes_terms(facts: MediumFacts, *, origin: str, is_open: bool) -> dict[str,
         terms["ac:hashFunction"] = "SHA-256"
         terms["ac:hashValue"] = facts.content_id.hex
         terms["vasculum:contentId"] = str(facts.content_id)
-        if is_open:
+        if is_open and facts.public_original is None:
             terms["ac:accessURI"] = f"{origin}/cas/sha256/{facts.content_id.hex}"
+        elif is_open and facts.public_original is not None:
+            terms |= _instead(facts.content_id, facts.public_original, origin=origin)
     if facts.width and facts.height:
         terms["exif:PixelXDimension"] = facts.width
         terms["exif:PixelYDimension"] = facts.height
@@ -289,6 +304,27 @@ def _bytes_terms(facts: MediumFacts, *, origin: str, is_open: bool) -> dict[str,
     if facts.size_bytes is not None:
         terms["vasculum:sizeInBytes"] = facts.size_bytes
     return terms
+
+
+def _instead(original: ContentId, public: PublicOriginal, *, origin: str) -> dict[str, Json]:
+    """What is said of an open image whose file is not given out."""
+    if public.content_id is None:
+        return {
+            "vasculum:originalWithheld": "its embedded metadata may tell more than is published; the picture is shown"
+        }
+    address = f"{origin}/cas/sha256/{public.content_id.hex}"
+    described: dict[str, Json] = {
+        "@type": "prov:Entity",
+        "ac:hashFunction": "SHA-256",
+        "ac:hashValue": public.content_id.hex,
+        "vasculum:contentId": str(public.content_id),
+        "ac:accessURI": address,
+        "prov:wasDerivedFrom": {"@id": str(original)},
+    }
+    if public.size_bytes is not None:
+        described["vasculum:sizeInBytes"] = public.size_bytes
+    said = "its embedded metadata tells more than is published; the public original is the same picture without it"
+    return {"ac:accessURI": address, "vasculum:originalWithheld": said, "vasculum:publicOriginal": described}
 
 
 def _identifier(title: str, value: str) -> dict[str, Json]:

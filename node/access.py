@@ -5,6 +5,7 @@ Owns the table of who sees what, by access class and sensitivity.
 Invariants:
 - Private is indistinguishable from absent for everybody but staff.
 - Bytes of restricted media, and everything drawn from them, never leave; jobs may run on them, by policy.
+- An original whose metadata tells more than may be told is for staff only, and so is one that nobody has looked at.
 - No text read from the image of a sensitive specimen reaches any requester.
 - Every answer carries a reason that may be shown to the requester (and gives nothing away).
 
@@ -16,6 +17,7 @@ from enum import StrEnum
 from typing import Final
 
 from linkeddata.access import AccessClass
+from linkeddata.luggage import Luggage, WithheldFor, is_withheld
 
 
 class Door(StrEnum):
@@ -54,6 +56,10 @@ class Facts:
     access: AccessClass
     sensitive: bool = False
     exists: bool = True
+    luggage: frozenset[Luggage] | None = None
+    """What the metadata of the file tells (``Door.ORIGINAL``); None: nobody has looked."""
+    public_original: str | None = None
+    """SHA-256 (hex) of the same picture without its metadata."""
     longest_px: int | None = None
     """The longest side of the image, where it is asked for (``Door.ORIGINAL``); None when it is not known."""
 
@@ -71,6 +77,8 @@ class Visibility:
     reason: str = ""
     kind: str = "restricted"
     """Why it is refused, in a word: the kind of problem a client is told."""
+    instead: str | None = None
+    """``Door.ORIGINAL``: SHA-256 (hex) of the public original, which this viewer gets."""
     max_px: int | None = None
     """``Door.IMAGE``: the longest side at which the whole image is offered, as if it had no more; None: as it is."""
 
@@ -80,7 +88,13 @@ _YES: Final = Visibility(allowed=True)
 
 
 def decide(
-    viewer: Viewer, door: Door, facts: Facts, *, anonymous_max_px: int = 0, restricted_thumbnail_px: int = 0
+    viewer: Viewer,
+    door: Door,
+    facts: Facts,
+    *,
+    anonymous_max_px: int = 0,
+    restricted_thumbnail_px: int = 0,
+    withheld_for: WithheldFor = "all",
 ) -> Visibility:
     """The decision for one requester at one door.
 
@@ -90,6 +104,7 @@ def decide(
         facts: about what.
         anonymous_max_px: of the settings; larger originals are not for anonymous viewers. 0: no such limit.
         restricted_thumbnail_px: of the settings; how large ``Door.IMAGE`` shows what is closed. 0: not at all.
+        withheld_for: of the settings; the luggage for which an original stays (``Door.ORIGINAL``).
     """
     if not facts.exists:
         return _NOT_HERE
@@ -103,7 +118,7 @@ def decide(
         case Door.BYTES:
             return _decide_bytes(facts)
         case Door.ORIGINAL:
-            return _decide_original(viewer, facts, anonymous_max_px)
+            return _decide_original(viewer, facts, anonymous_max_px, withheld_for)
         case Door.IMAGE:
             return _decide_image(viewer, facts, anonymous_max_px, restricted_thumbnail_px)
         case Door.TEXT:
@@ -125,17 +140,27 @@ def _decide_bytes(facts: Facts) -> Visibility:
     )
 
 
-def _decide_original(viewer: Viewer, facts: Facts, anonymous_max_px: int) -> Visibility:
+def _decide_original(viewer: Viewer, facts: Facts, anonymous_max_px: int, withheld_for: WithheldFor) -> Visibility:
     seen = _decide_bytes(facts)
-    if not seen.allowed or not anonymous_max_px or viewer.kid is not None:
+    if not seen.allowed:
         return seen
-    if facts.longest_px is not None and facts.longest_px <= anonymous_max_px:
-        return seen
-    return Visibility(
-        allowed=False,
-        kind="preview-only",
-        reason=f"the original is larger than {anonymous_max_px} pixels, which is what is shown to everybody",
-    )
+    is_small = facts.longest_px is not None and facts.longest_px <= anonymous_max_px
+    if anonymous_max_px and viewer.kid is None and not is_small:
+        return Visibility(
+            allowed=False,
+            kind="preview-only",
+            reason=f"the original is larger than {anonymous_max_px} pixels, which is what is shown to everybody",
+        )
+    if is_withheld(facts.luggage, withheld_for):
+        unseen = "the metadata of the original file was not looked at yet"
+        reason = "the metadata of the original file tells more than is published" if facts.luggage else unseen
+        return Visibility(
+            allowed=False,
+            kind="metadata-withheld",
+            reason=reason,
+            instead=facts.public_original if facts.luggage else None,
+        )
+    return seen
 
 
 def _decide_image(viewer: Viewer, facts: Facts, anonymous_max_px: int, restricted_thumbnail_px: int) -> Visibility:

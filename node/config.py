@@ -89,6 +89,7 @@ class ImagesSection:
     preview_px: int = 1600
     anonymous_max_px: int = 0
     restricted_thumbnail_px: int = 0
+    originals_withheld_for: Literal["nothing", "places", "all"] = "places"
     max_output_pixels: int = 25_000_000
     tile_px: int = 512
     pyramids: Literal["first-zoom", "ingest"] = "first-zoom"

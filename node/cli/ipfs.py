@@ -63,7 +63,10 @@ def announce(node_dir: Path, content_id: str, api: str) -> None:
     try:
         with open_folder(node_dir) as node:
             with node.database.reader() as conn:
-                seen = decide(ANONYMOUS, Door.BYTES, bytes_facts(conn, cid))
+                seen = decide(
+                    ANONYMOUS, Door.ORIGINAL, bytes_facts(conn, cid),
+                    withheld_for=node.settings.images.originals_withheld_for,
+                )  # fmt: skip
             if not seen.allowed:
                 raise UserError(seen.reason)
             with node.blobs.open_blob(cid) as blob:

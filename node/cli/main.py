@@ -28,6 +28,7 @@ COMMANDS: Final[dict[str, str]] = {
     "tier": "node.cli.tier:tier",
     "du": "node.cli.du:du",
     "pyramids": "node.cli.pyramids:pyramids",
+    "images": "node.cli.images:images",
     "backup": "node.cli.backup:backup",
     "restore": "node.cli.backup:restore",
     "reindex": "node.cli.reindex:reindex",

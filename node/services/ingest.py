@@ -47,6 +47,7 @@ from node.services.intake_bytes import (
     volume_home,
 )
 from node.services.intake_source import NEW, UNCHANGED, Intake
+from node.services.public_originals import PublicOriginals, keep, wanted_of_row
 from node.services.publish_medium import RowContext, withdraw_medium
 from node.services.publish_row import publish_row, withdraw_row
 from node.services.remote_rules import why_never_fetched
@@ -153,6 +154,7 @@ class Ingest:
         limits = Limits(max_pixels=settings.images.max_pixels, max_file_bytes=settings.images.max_file_bytes)
         self._home = volume_home(settings, intake.source, intake.root)
         on_need = self._why_never_fetched if self._source.fetch == "on-need" else None
+        self._originals = PublicOriginals(settings, database, blobs)
         self._bytes = ByteIntake(blobs, intake, limits, fetch=fetch, home=self._home, on_need=on_need)
         self._checker = Checker()
         self._unknown: set[str] = set()
@@ -432,7 +434,11 @@ class Ingest:
     ) -> None:
         probed = {key: self._bytes.probe(found[key]) for row in todo for key in {medium.key for medium in row.media}}
         now = self._clock()
+        looked = self._originals.look(
+            (item for row in todo for item in wanted_of_row(row, probed, self._settings, self._source)), now=now
+        )
         with self._db.transaction(on=self._writer) as conn:
+            keep(conn, looked, now=now)
             context = self._context(plan, run, now, probed)
             for row in todo:
                 outcome = publish_row(conn, row, context)

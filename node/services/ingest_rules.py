@@ -82,6 +82,7 @@ def rules_digest(settings: Settings, source: SourceSettings, *, version: str) ->
             "maxPixels": settings.images.max_pixels,
             "maxFileBytes": settings.images.max_file_bytes,
             "checks": CHECKS_VERSION,
+            "originalsWithheldFor": settings.images.originals_withheld_for,
             **({"fetch": source.fetch} if source.fetch == "on-need" else {}),
         }
     )

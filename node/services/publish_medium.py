@@ -26,6 +26,7 @@ from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
 from node.services.ingest_rules import medium_access, protect
 from node.services.intake_bytes import MediumBytes, known_bytes
+from node.services.public_originals import public_original_of
 from node.storage import annotations, records
 
 WITHDRAWN: Final = "no longer in the institution's collection data"
@@ -111,6 +112,9 @@ def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> M
                 facts=MediumFacts(
                     content_id=found.content_id, width=found.width, height=found.height, format=found.format,
                     size_bytes=found.size_bytes,
+                    public_original=public_original_of(
+                        conn, found.content_id, context.settings.images.originals_withheld_for
+                    ),
                 ),
                 licence=_licence(view, context.source), access=view.access,
                 sensitive=view.sensitive, title=view.medium.title, rights_holder=view.rights_holder,

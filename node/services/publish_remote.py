@@ -11,9 +11,11 @@ from datetime import datetime
 
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
+from linkeddata.luggage import WithheldFor
 from linkeddata.records import MediumFacts, with_bytes
 from linkeddata.times import format_time
 from node.services.intake_bytes import MediumBytes
+from node.services.public_originals import public_original_of
 from node.services.publish_medium import enforce_classes
 from node.storage import annotations, records
 
@@ -46,6 +48,7 @@ def publish_fetched(
     origin: str,
     sources: Collection[str],
     has_other_home: Callable[[ContentId], bool],
+    withheld_for: WithheldFor,
     now: datetime,
 ) -> FetchedMedia:
     """Gives the media at an address the bytes that it holds.
@@ -63,7 +66,7 @@ def publish_fetched(
             continue
         if before is not None and before != image and has_other_home(ContentId.from_hex(before)):
             continue
-        version = _publish(conn, row["iri"], found, origin=origin, now=now)
+        version = _publish(conn, row["iri"], found, origin=origin, withheld_for=withheld_for, now=now)
         if version is None:
             continue
         conn.execute(
@@ -91,7 +94,7 @@ def close_media(
 ) -> None:
     """The media at an address have no bytes and no address any more, and say why."""
     for row in media_at(conn, url, sources):
-        version = _publish(conn, row["iri"], MediumBytes(), origin=origin, now=now)
+        version = _publish(conn, row["iri"], MediumBytes(), origin=origin, withheld_for="nothing", now=now)
         conn.execute(
             """UPDATE medium SET image = NULL, width = NULL, height = NULL, size_bytes = NULL, problem = ?,
                  version = coalesce(?, version) WHERE iri = ?""",
@@ -100,7 +103,9 @@ def close_media(
         annotations.reindex_medium(conn, row["iri"])
 
 
-def _publish(conn: sqlite3.Connection, iri: str, found: MediumBytes, *, origin: str, now: datetime) -> int | None:
+def _publish(
+    conn: sqlite3.Connection, iri: str, found: MediumBytes, *, origin: str, withheld_for: WithheldFor, now: datetime
+) -> int | None:
     row = conn.execute("SELECT * FROM record WHERE iri = ? AND state = 'active'", (iri,)).fetchone()
     if row is None:
         return None
@@ -108,7 +113,7 @@ def _publish(conn: sqlite3.Connection, iri: str, found: MediumBytes, *, origin: 
     body = {name: value for name, value in json.loads(row["body"]).items() if name not in records.VOLATILE}
     facts = MediumFacts(
         content_id=found.content_id, width=found.width, height=found.height, format=found.format,
-        size_bytes=found.size_bytes,
+        size_bytes=found.size_bytes, public_original=public_original_of(conn, found.content_id, withheld_for),
     )  # fmt: skip
     document = with_bytes(body, facts, origin=origin, access=access, sensitive=sensitive)
     published = records.publish(

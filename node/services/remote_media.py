@@ -36,6 +36,7 @@ from federation.errors import AnswerTooLarge, FetchRefused, TransportError
 from federation.safe_fetch import Fetched, FetchLimits, SafeFetcher
 from node.config import Settings
 from node.services.intake_bytes import WITHDRAWN_PROBLEM, MediumBytes
+from node.services.public_originals import PublicOriginals, keep, wanted_at
 from node.services.publish_remote import close_media, media_at, publish_fetched
 from node.services.remote_rules import Failure, host_of, judge_status, next_attempt, why_never_fetched
 from node.storage.db import Database
@@ -352,18 +353,23 @@ class RemoteMedia:
             return self.bytes.is_here(before) and url not in self.bytes.former_sources(before)
 
         with self._db.reader(limit_s=None) as conn:
-            if all(row["image"] == cid.hex for row in media_at(conn, url, self.sources)):
+            media = media_at(conn, url, self.sources)
+            if all(row["image"] == cid.hex for row in media):
                 return ()
+            wanted = [wanted_at(conn, cid, row["iri"]) for row in media]
         with self._blobs.open_blob(cid) as blob, open(blob.fd, "rb", closefd=False) as stream:
             header = read_header(stream, blob.size, self._limits)
             size = blob.size
         found = MediumBytes(
             content_id=cid, size_bytes=size, width=header.width, height=header.height, format=header.media_type
         )
+        now = self._clock()
+        looked = PublicOriginals(self._settings, self._db, self._blobs).look(wanted, now=now)
         with self._db.transaction() as conn:
+            keep(conn, looked, now=now)
             return publish_fetched(
                 conn, url, found, origin=self._settings.origin, sources=self.sources, has_other_home=has_other_home,
-                now=self._clock(),
+                withheld_for=self._settings.images.originals_withheld_for, now=now,
             ).media  # fmt: skip
 
     def _bar(self, url: str) -> None:

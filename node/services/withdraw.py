@@ -37,6 +37,7 @@ from node.services.tiers import open_tiering
 from node.storage.db import connect
 from node.storage.facts import bytes_facts
 from node.storage.forget import Traces, find_traces, forget
+from node.storage.luggage import made_from
 from node.storage.records import TO_PURGE
 
 BESIDE_SERVER_BYTES: Final = 1 << 30
@@ -69,6 +70,8 @@ class WithdrawalPlan:
     derived: tuple[Path, ...]
     addresses: tuple[str, ...] = ()
     """Where the image lies elsewhere: never fetched again."""
+    public_originals: tuple[ContentId, ...] = ()
+    """Copies of it without its metadata, which go with it."""
     tiers: tuple[str, ...] = ()
     """Tiers that hold a copy."""
 
@@ -85,6 +88,7 @@ def plan_withdrawal(folder: NodeFolder, cid: ContentId) -> WithdrawalPlan:
     with folder.database.reader(limit_s=None) as conn:
         traces = find_traces(conn, cid.hex)
         told = decide(ANONYMOUS, Door.RECORD, bytes_facts(conn, cid)).allowed
+        public = [ContentId.from_hex(item) for item in made_from(conn, cid.hex)]
         locators = [row[0] for row in conn.execute("SELECT locator FROM medium WHERE image = ?", (cid.hex,))]
     addresses = {item for item in locators if item.startswith(("http://", "https://"))}
     addresses |= {row.url for row in RemoteBytes(folder.blobs).sources_of(cid)}
@@ -97,6 +101,7 @@ def plan_withdrawal(folder: NodeFolder, cid: ContentId) -> WithdrawalPlan:
         owned=None in places,
         derived=tuple(derived_files(folder.settings, cid)),
         addresses=tuple(sorted(addresses)),
+        public_originals=tuple(public),
         tiers=tuple(tier for _, tier, _ in folder.blobs.index.in_tiers(cid)),
     )
 
@@ -110,6 +115,11 @@ def withdraw(folder: NodeFolder, plan: WithdrawalPlan, *, reason: str, now: date
         WithdrawalPending: a copy in a tier could not be removed; run it again, or leave it to the serving node.
     """
     with withdraw_lock(folder.settings.folder):
+        for public in plan.public_originals:  # before the file that they were made from: a kill leaves none behind
+            todo = folder.blobs.withdrawals.withdraw(
+                public, reason=reason, told=plan.told, at=format_time(now), new_key=new_key, urls=()
+            )
+            _carry_out(folder, todo, now=now)
         todo = folder.blobs.withdrawals.withdraw(
             plan.id, reason=reason, told=plan.told, at=format_time(now), new_key=new_key, urls=plan.addresses
         )

@@ -1,10 +1,12 @@
 """Looking up what ``node.access.decide`` needs to know about a record or about bytes."""
 
 import sqlite3
+from dataclasses import replace
 
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from node.access import ABSENT, Facts
+from node.storage import luggage
 
 
 def record_facts(conn: sqlite3.Connection, iri: str) -> Facts:
@@ -18,8 +20,25 @@ def record_facts(conn: sqlite3.Connection, iri: str) -> Facts:
 def bytes_facts(conn: sqlite3.Connection, cid: ContentId) -> Facts:
     """Facts of bytes: the strictest over all media (any version) and the specimens they show.
 
-    Bytes that no medium uses are private: nothing has been said about them yet.
+    A public original follows the file it was made from, without its luggage. Bytes that no medium uses are private:
+    nothing has been said about them yet.
     """
+    found = _of_media(conn, cid)
+    source = luggage.source_of(conn, cid.hex)
+    if source is None:
+        return found
+    original = replace(_of_media(conn, ContentId.from_hex(source)), luggage=frozenset(), public_original=None)
+    if not (found.exists and original.exists):
+        return original
+    return replace(
+        original,
+        access=AccessClass(max(found.access, original.access)),
+        sensitive=found.sensitive or original.sensitive,
+    )
+
+
+def _of_media(conn: sqlite3.Connection, cid: ContentId) -> Facts:
+    """The strictest over all media (any version) that show these bytes and the specimens they show."""
     row = conn.execute(
         """
         WITH users AS (
@@ -39,10 +58,13 @@ def bytes_facts(conn: sqlite3.Connection, cid: ContentId) -> Facts:
     ).fetchall()
     if not row:
         return ABSENT
+    found = luggage.get(conn, cid.hex)
     return Facts(
         access=AccessClass(max(item["access"] for item in row)),
         sensitive=any(item["sensitive"] for item in row),
         longest_px=row[0]["longest"],
+        luggage=None if found is None else found.tells,
+        public_original=None if found is None else found.public,
     )
 
 

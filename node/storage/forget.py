@@ -23,7 +23,7 @@ from typing import Any, Final
 from linkeddata.access import AccessClass
 from linkeddata.canon import canonical_bytes
 from linkeddata.records import build_tombstone
-from node.storage import jobs, records
+from node.storage import jobs, luggage, records
 from node.storage.search import index_specimen
 
 WITHDRAWN: Final = "withdrawn: the institution withdrew the image"
@@ -101,6 +101,7 @@ def forget(conn: sqlite3.Connection, image: str, *, reason: str, names: Iterable
         _unlink_media(conn, specimen, traces.media, now)
         index_specimen(conn, specimen)
     _forget_work(conn, image)
+    luggage.forget(conn, image)
     for name in known:
         conn.execute("DELETE FROM finding WHERE instr(message, ?) > 0", (name,))
     return traces

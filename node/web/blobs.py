@@ -169,8 +169,9 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
     cid, request = wanted.cid, wanted.request
     with database.reader() as conn:
         facts = bytes_facts(conn, cid)
-        limit = wanted.request.app[SETTINGS].images.anonymous_max_px
-        seen = decide(wanted.viewer, Door.ORIGINAL, facts, anonymous_max_px=limit)
+        images = wanted.request.app[SETTINGS].images
+        limit, withheld_for = images.anonymous_max_px, images.originals_withheld_for
+        seen = decide(wanted.viewer, Door.ORIGINAL, facts, anonymous_max_px=limit, withheld_for=withheld_for)
         if seen.absent:
             raise BlobNotFound(cid)
         if not seen.allowed:
@@ -194,7 +195,9 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
             blob=blob,
             answer=answer,
             media_type=media_type,
-            is_public=decide(ANONYMOUS, Door.ORIGINAL, facts, anonymous_max_px=limit).allowed,
+            is_public=decide(
+                ANONYMOUS, Door.ORIGINAL, facts, anonymous_max_px=limit, withheld_for=withheld_for
+            ).allowed,
             body=body,
             # The use of remote bytes must be seen, so they are not answered from memory.
             is_local=not is_remote
@@ -226,7 +229,11 @@ def _redirect_alias(text: str) -> web.StreamResponse:
 
 def _format(conn: sqlite3.Connection, cid: ContentId) -> str:
     """What the file was recognised as when it was ingested."""
-    row = conn.execute("SELECT format FROM medium WHERE image = ? AND format <> '' LIMIT 1", (cid.hex,)).fetchone()
+    row = conn.execute(
+        """SELECT format FROM medium WHERE format <> ''
+             AND image IN (?1, (SELECT image FROM public_original WHERE public = ?1)) LIMIT 1""",
+        (cid.hex,),
+    ).fetchone()
     return row["format"] if row and row["format"] in _SUFFIXES else "application/octet-stream"
 
 

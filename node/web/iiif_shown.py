@@ -132,6 +132,8 @@ def look(conn: sqlite3.Connection, cid: ContentId, viewer: Viewer, settings: Set
         """SELECT * FROM (
              SELECT iri, width, height, coalesce(problem, '') AS problem, 0 AS age FROM medium WHERE image = :image
              UNION ALL SELECT iri, width, height, '', 1 FROM medium_version WHERE image = :image
+             UNION ALL SELECT m.iri, m.width, m.height, coalesce(m.problem, ''), 2
+               FROM public_original p JOIN medium m ON m.image = p.image WHERE p.public = :image
            ) ORDER BY width IS NULL, age, iri LIMIT 1""",
         {"image": cid.hex},
     ).fetchone()

@@ -38,6 +38,7 @@ from cas.store import BlobStore
 from cas.unixfs import Node, cid_bytes, cid_text
 from linkeddata.json_strict import Json
 from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
+from node.config import ImagesSection
 from node.services.care import Care
 from node.storage.facts import bytes_facts
 from node.web.keys import BLOBS, CARE, DATABASE, IDENTITY, SETTINGS, TIERS
@@ -217,12 +218,12 @@ async def _find(request: web.Request, viewer: Viewer, codec: int, digest: bytes)
 def _look(request: web.Request, viewer: Viewer, codec: int, digest: bytes) -> tuple[list[_Place], Visibility | None]:
     """Places that this viewer may have, and a refusal that may be told; blocking."""
     app = request.app
-    limit = app[SETTINGS].images.anonymous_max_px
+    images = app[SETTINGS].images
     refused: Visibility | None = None
     places: list[_Place] = []
     with app[DATABASE].reader() as conn:
         for block in find_blocks(app[BLOBS], codec, digest):
-            seen, is_public = _visible(conn, viewer, block.file, limit)
+            seen, is_public = _visible(conn, viewer, block.file, images)
             is_whole = codec == RAW and block.file.digest == digest
             if seen.allowed:
                 places.append(_Place(block=block, is_public=is_public))
@@ -236,10 +237,18 @@ def _look(request: web.Request, viewer: Viewer, codec: int, digest: bytes) -> tu
     return small, None if small else refused
 
 
-def _visible(conn: sqlite3.Connection, viewer: Viewer, file: ContentId, limit: int) -> tuple[Visibility, bool]:
+def _visible(
+    conn: sqlite3.Connection, viewer: Viewer, file: ContentId, images: ImagesSection
+) -> tuple[Visibility, bool]:
     facts = bytes_facts(conn, file)
-    seen = decide(viewer, Door.ORIGINAL, facts, anonymous_max_px=limit)
-    return seen, decide(ANONYMOUS, Door.ORIGINAL, facts, anonymous_max_px=limit).allowed
+
+    def ask(who: Viewer) -> Visibility:
+        return decide(
+            who, Door.ORIGINAL, facts, anonymous_max_px=images.anonymous_max_px,
+            withheld_for=images.originals_withheld_for,
+        )  # fmt: skip
+
+    return ask(viewer), ask(ANONYMOUS).allowed
 
 
 async def _say_too_large(request: web.Request, cid: ContentId) -> Problem:

@@ -20,7 +20,7 @@ from cas.errors import BlobArchived, BlobChanged, BlobNotFound, BlobWithdrawn, C
 from cas.ids import ContentId
 from linkeddata.issues import FLAGS
 from linkeddata.licences import normalise_licence
-from node.access import ANONYMOUS, Door, Viewer, Visibility, decide
+from node.access import ANONYMOUS, Door, Facts, Viewer, Visibility, decide
 from node.config import Settings
 from node.storage import records
 from node.storage.facts import bytes_facts, medium_facts, record_facts
@@ -69,6 +69,8 @@ class MediumView:
     licence_name: str
     px_per_mm: str
     """Resolution on the specimen, as stated; empty when it is not known."""
+    original: str = ""
+    """SHA-256 (hex) of the file that this viewer gets: of the image, or its public original; empty: neither."""
     may_fetch: bool = False
     """Whether this viewer may cause it to be fetched."""
     elsewhere: str = ""
@@ -327,9 +329,19 @@ def _media_views(conn: sqlite3.Connection, found: StoredRecord, viewer: Viewer, 
                 licence=body.get("dcterms:license", ""), elsewhere=_elsewhere(row), may_fetch=may_fetch,
                 licence_name=normalise_licence(body.get("dcterms:license")).label,
                 px_per_mm=body.get("vasculum:pixelsPerMillimetre", ""),
+                original=_original(facts, row["image"], viewer, settings),
             )
         )  # fmt: skip
     return views
+
+
+def _original(facts: Facts, image: str | None, viewer: Viewer, settings: Settings) -> str:
+    images = settings.images
+    seen = decide(
+        viewer, Door.ORIGINAL, facts, anonymous_max_px=images.anonymous_max_px,
+        withheld_for=images.originals_withheld_for,
+    )  # fmt: skip
+    return (image or "") if seen.allowed else (seen.instead or "")
 
 
 def _elsewhere(row: sqlite3.Row) -> str:
@@ -369,7 +381,7 @@ SECTIONS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         "File",
         (
             ("Format", "dcterms:format"), ("Width", "exif:PixelXDimension"), ("Height", "exif:PixelYDimension"),
-            ("Content id", "vasculum:contentId"), ("Title", "dcterms:title"),
+            ("Content id", "vasculum:contentId"), ("Original withheld", "vasculum:originalWithheld"), ("Title", "dcterms:title"),
         ),
     ),
     (

@@ -59,6 +59,14 @@ def withheld(seen: Visibility, settings: Settings, cid: ContentId) -> Problem:
     if seen.kind == "preview-only":
         detail = f"{seen.reason}. /media/sha256/{cid.hex} names its records; each has a preview.jpg."
         return Problem(403, seen.kind, "The original is not shown to everybody", detail)
+    if seen.kind == "metadata-withheld":
+        where = f"{settings.origin}/cas/sha256/{seen.instead}"
+        detail = f"{seen.reason}. " + (
+            f"The same picture without that metadata, bit by bit: {where}" if seen.instead
+            else f"The picture itself is at {settings.origin}/iiif/3/{cid.hex}/info.json"
+        )  # fmt: skip
+        headers = {"Link": f'<{where}>; rel="alternate"'} if seen.instead else {}
+        return Problem(403, seen.kind, "This file is not given out as it is", detail, headers=headers)
     contact = settings.node.contact
     detail = f"{seen.reason}. Ask: {contact}" if contact else f"{seen.reason}."
     return Problem(403, seen.kind, "This image does not leave the institution", detail)
