@@ -152,14 +152,11 @@ def _decide_original(viewer: Viewer, facts: Facts, anonymous_max_px: int, withhe
             reason=f"the original is larger than {anonymous_max_px} pixels, which is what is shown to everybody",
         )
     if is_withheld(facts.luggage, withheld_for):
-        unseen = "the metadata of the original file was not looked at yet"
-        reason = "the metadata of the original file tells more than is published" if facts.luggage else unseen
-        return Visibility(
-            allowed=False,
-            kind="metadata-withheld",
-            reason=reason,
-            instead=facts.public_original if facts.luggage else None,
-        )
+        reason = "the metadata of the original file tells more than is published"
+        if facts.luggage is None:
+            reason = "the metadata of the original file was not looked at yet"
+        instead = facts.public_original if facts.luggage else None
+        return Visibility(allowed=False, kind="metadata-withheld", reason=reason, instead=instead)
     return seen
 
 

@@ -4,6 +4,7 @@ Files are looked at once, when they are taken in; a public original is made at t
 named by the database in the transaction that publishes the record. Jobs work on the true original.
 
 Invariants:
+- It says the rights of the medium that it was made for; another medium with the same bytes does not make another.
 - A public original is made from the bytes that bear the id, or not at all.
 - Blocking; nothing is decoded (``linkeddata.luggage`` and ``linkeddata.public_original`` are pure and bounded).
 
@@ -67,6 +68,9 @@ class PublicOriginals:
                 continue
             with self._db.reader(limit_s=None) as conn:
                 known = luggage.get(conn, image)
+                is_shared = _media_of(conn, image) > 1
+            if known is not None and known.public is not None and is_shared:
+                continue
             row = self._look(item, known, now)
             if row is not None and row != known:
                 found[image] = row
@@ -114,13 +118,10 @@ def wanted_of_row(
             continue
         licence = normalise_licence(medium.licence or source.licence)
         access = medium_access(row, licence, source, protection)
+        terms = licence.verbatim if licence.verbatim != licence.uri else ""
         yield Wanted(
             cid=found.content_id,
-            rights=Rights(
-                licence=licence.uri or "",
-                holder=medium.rights_holder,
-                terms=licence.verbatim if licence.verbatim != licence.uri else "",
-            ),  # fmt: skip
+            rights=Rights(licence=licence.uri or "", terms=terms, holder=medium.rights_holder),
             is_open=access is AccessClass.OPEN and not protection.is_sensitive,
         )
 
@@ -199,6 +200,11 @@ def republish(conn: sqlite3.Connection, image: str, settings: Settings, *, now: 
                 (row["iri"], published.version, image, row["width"], row["height"], format_time(now)),
             )
     return count
+
+
+def _media_of(conn: sqlite3.Connection, image: str) -> int:
+    row = conn.execute("SELECT count(*) FROM medium WHERE image = ? AND state = 'active'", (image,)).fetchone()
+    return int(row[0])
 
 
 def _rights_of(body: bytes) -> Rights:

@@ -13,8 +13,10 @@ from typing import Final
 
 from node.storage.db import Database
 
-TALK: Final = frozenset({"finding", "record_issue", "ingest_plan", "nonce", "staff_token", "staff_session"})
-"""Tables that mention bytes without a claim on them, or hold secrets' digests."""
+TALK: Final = frozenset(
+    {"finding", "record_issue", "ingest_plan", "nonce", "staff_token", "staff_session", "luggage", "public_original"}
+)
+"""Tables that mention bytes without a claim on them (public originals are named by records), or secrets' digests."""
 _HEX = re.compile(rb"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 

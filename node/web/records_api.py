@@ -381,7 +381,8 @@ SECTIONS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         "File",
         (
             ("Format", "dcterms:format"), ("Width", "exif:PixelXDimension"), ("Height", "exif:PixelYDimension"),
-            ("Content id", "vasculum:contentId"), ("Original withheld", "vasculum:originalWithheld"), ("Title", "dcterms:title"),
+            ("Content id", "vasculum:contentId"), ("Title", "dcterms:title"),
+            ("Original withheld", "vasculum:originalWithheld"),
         ),
     ),
     (
