@@ -94,6 +94,7 @@ def decide(
     *,
     anonymous_max_px: int = 0,
     restricted_thumbnail_px: int = 0,
+    sensitive_px: int = 0,
     withheld_for: WithheldFor = "all",
 ) -> Visibility:
     """The decision for one requester at one door.
@@ -103,7 +104,8 @@ def decide(
         door: what for.
         facts: about what.
         anonymous_max_px: of the settings; larger originals are not for anonymous viewers. 0: no such limit.
-        restricted_thumbnail_px: of the settings; how large ``Door.IMAGE`` shows what is closed. 0: not at all.
+        restricted_thumbnail_px: of the settings; how large ``Door.IMAGE`` shows what is restricted. 0: not at all.
+        sensitive_px: the same for images of sensitive taxa, whose labels must not be readable.
         withheld_for: of the settings; the luggage for which an original stays (``Door.ORIGINAL``).
     """
     if not facts.exists:
@@ -120,7 +122,9 @@ def decide(
         case Door.ORIGINAL:
             return _decide_original(viewer, facts, anonymous_max_px, withheld_for)
         case Door.IMAGE:
-            return _decide_image(viewer, facts, anonymous_max_px, restricted_thumbnail_px)
+            return _decide_image(
+                viewer, facts, anonymous_max_px, sensitive_px if facts.sensitive else restricted_thumbnail_px
+            )
         case Door.TEXT:
             return _decide_text(viewer, facts)
         case Door.JOB:
@@ -160,13 +164,13 @@ def _decide_original(viewer: Viewer, facts: Facts, anonymous_max_px: int, withhe
     return seen
 
 
-def _decide_image(viewer: Viewer, facts: Facts, anonymous_max_px: int, restricted_thumbnail_px: int) -> Visibility:
+def _decide_image(viewer: Viewer, facts: Facts, anonymous_max_px: int, closed_px: int) -> Visibility:
     seen = _decide_bytes(facts)
     limits = [anonymous_max_px] if anonymous_max_px and viewer.kid is None else []
     if not seen.allowed:
-        if not restricted_thumbnail_px:
+        if not closed_px:
             return seen
-        limits.append(restricted_thumbnail_px)
+        limits.append(closed_px)
     return Visibility(allowed=True, max_px=min(limits, default=None))
 
 

@@ -24,6 +24,8 @@ from linkeddata import sensitive_list, sensitive_taxa
 from node.config_tables import ConfigError as ConfigError  # noqa: PLC0414 - whoever reads settings meets it here
 from node.config_tables import build, nearest
 
+MOST_SENSITIVE_PX: Final = 400
+"""Labels of a whole herbarium sheet cannot be read at this size; half of it is the default."""
 KNOWN_PIPELINES: Final = ("label-text", "barcode", "quality", "network-probe")
 MOST_PROCESSES: Final = 64
 """More than this is a mistake: each is an interpreter of about 100 MB, and one per core is enough."""
@@ -89,6 +91,8 @@ class ImagesSection:
     preview_px: int = 1600
     anonymous_max_px: int = 0
     restricted_thumbnail_px: int = 0
+    sensitive_images: Literal["none", "small"] = "none"
+    sensitive_px: int = 200
     originals_withheld_for: Literal["nothing", "places", "all"] = "places"
     max_output_pixels: int = 25_000_000
     tile_px: int = 512
@@ -96,6 +100,11 @@ class ImagesSection:
     pyramids_max_bytes: int = 200_000_000_000
     decoders: int = 2
     cutters: int = 2
+
+    @property
+    def most_of_sensitive_px(self) -> int:
+        """The longest side at which images of sensitive taxa are shown; 0: they are not shown."""
+        return self.sensitive_px if self.sensitive_images == "small" else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -398,6 +407,10 @@ def _check(settings: Settings) -> None:
                 f"[jobs] pipelines: {name!r} is not one of {', '.join(KNOWN_PIPELINES)}"
                 + nearest(name, KNOWN_PIPELINES)
             )
+    if not 16 <= settings.images.sensitive_px <= MOST_SENSITIVE_PX:
+        raise ConfigError(
+            f"[images] sensitive_px must be 16 to {MOST_SENSITIVE_PX}: on larger pictures labels can be read"
+        )
     positive = {
         "server.max_body_bytes": settings.server.max_body_bytes,
         "images.max_pixels": settings.images.max_pixels,

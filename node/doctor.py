@@ -29,6 +29,7 @@ from node.services.tiers import open_tiering
 from node.setup import check_origin
 from node.storage.db import connect, migrations, schema_version
 from node.storage.records import TO_PURGE
+from node.storage.luggage import FORM
 from runners.pictures import check_decoder
 from runners.sandbox import report_isolation
 
@@ -218,6 +219,7 @@ def _sources(settings: Settings) -> Iterator[Finding]:
             f"run `vasculum withdraw {settings.folder} --finish`",
         )
     yield from _quality(settings)
+    yield from _originals(settings)
     rows = _ask(settings, "SELECT code, count(*) FROM finding GROUP BY code ORDER BY 2 DESC LIMIT 5")
     for code, count in rows:
         yield Finding(
@@ -259,6 +261,24 @@ def _quality(settings: Settings) -> Iterator[Finding]:
             level="ok",
             about="records",
             text=f"most frequent issues: {text}; see `vasculum findings {settings.folder} --summary`",
+        )
+
+
+def _originals(settings: Settings) -> Iterator[Finding]:
+    """Files that were not looked at are given out to nobody; that should not be for long."""
+    if settings.images.originals_withheld_for == "nothing":
+        return
+    rows = _ask(
+        settings,
+        f"""SELECT count(DISTINCT image) FROM medium WHERE state = 'active' AND image IS NOT NULL
+            AND image NOT IN (SELECT image FROM luggage WHERE form = {FORM:d})""",  # noqa: S608 - a number
+    )
+    if rows and rows[0][0]:
+        yield Finding(
+            level="warning",
+            about="originals",
+            text=f"the metadata of {rows[0][0]} files was not looked at yet, so the files are not given out: "
+            f"run `vasculum images public-original {settings.folder}`",
         )
 
 

@@ -37,6 +37,18 @@ def check_records(database: Database, blobs: BlobStore) -> Iterator[Finding]:
         last = rows[-1]["iri"]
 
 
+def check_public_originals(database: Database, blobs: BlobStore) -> Iterator[Finding]:
+    """Public originals whose bytes are in no place of the store."""
+    with database.reader(limit_s=None) as conn:
+        rows = conn.execute("SELECT image, public FROM luggage WHERE public IS NOT NULL ORDER BY image").fetchall()
+    for row in rows:
+        if blobs.index.size_of(ContentId.from_hex(row["public"])) is None:
+            yield Finding(
+                code="public-original-missing", place=row["image"],
+                text=f"its public original {row['public']} is not in the store: vasculum images public-original",
+            )  # fmt: skip
+
+
 def check_remote(database: Database, blobs: BlobStore, *, fix: bool) -> Iterator[Finding]:
     """Addresses that no record names any more: nothing would be fetched from there again."""
     remote = RemoteBytes(blobs)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from cas.errors import BlobWithdrawn, CasError
+from cas.errors import BlobArchived, BlobWithdrawn, CasError
 from cas.ids import ContentId
 from cas.store import BlobStore
 from linkeddata.access import AccessClass
@@ -69,19 +69,28 @@ class PublicOriginals:
             with self._db.reader(limit_s=None) as conn:
                 known = luggage.get(conn, image)
                 is_shared = _media_of(conn, image) > 1
-            if known is not None and known.public is not None and is_shared:
+            if known is not None and known.public is not None and is_shared and self._is_here(known.public):
                 continue
             row = self._look(item, known, now)
             if row is not None and row != known:
                 found[image] = row
         return list(found.values())
 
+    def _is_here(self, public: str) -> bool:
+        try:
+            self._blobs.open_blob(ContentId.from_hex(public)).close()
+        except BlobArchived:
+            return True
+        except CasError:
+            return False
+        return True
+
     def _look(self, item: Wanted, known: LuggageRow | None, now: datetime) -> LuggageRow | None:
         packet = rights_packet(item.rights)
         digest = hashlib.sha256(packet).hexdigest()
         if known is not None and (known.reason or not item.is_open or not is_withheld(known.tells, self._withheld_for)):
             return known
-        if known is not None and known.public and known.public_packet == digest:
+        if known is not None and known.public and known.public_packet == digest and self._is_here(known.public):
             return known
         try:
             with self._blobs.open_blob(item.cid) as blob:
@@ -114,7 +123,7 @@ def wanted_of_row(
     protection = protect(row, settings, source)
     for medium in row.media:
         found = media.get(medium.key)
-        if found is None or found.content_id is None or found.problem:
+        if found is None or found.content_id is None:
             continue
         licence = normalise_licence(medium.licence or source.licence)
         access = medium_access(row, licence, source, protection)
@@ -130,7 +139,7 @@ def wanted_of_records(conn: sqlite3.Connection) -> list[Wanted]:
     """Every image that is published, with the rights of its first record."""
     rows = conn.execute(
         """SELECT m.image, r.body FROM medium m JOIN record r ON r.iri = m.iri
-           WHERE m.image IS NOT NULL AND m.width IS NOT NULL AND m.state = 'active' ORDER BY m.image, m.iri"""
+           WHERE m.image IS NOT NULL AND m.state = 'active' ORDER BY m.image, m.iri"""
     )
     found: dict[str, Wanted] = {}
     for row in rows:

@@ -122,7 +122,7 @@ def look(conn: sqlite3.Connection, cid: ContentId, viewer: Viewer, settings: Set
     def ask(who: Viewer) -> Visibility:
         return decide(
             who, Door.IMAGE, facts, anonymous_max_px=images.anonymous_max_px,
-            restricted_thumbnail_px=images.restricted_thumbnail_px,
+            restricted_thumbnail_px=images.restricted_thumbnail_px, sensitive_px=images.most_of_sensitive_px,
         )  # fmt: skip
 
     seen, public = ask(viewer), ask(ANONYMOUS)

@@ -238,7 +238,7 @@ def _media(
             continue
         seen = decide(
             ANONYMOUS, Door.IMAGE, facts, anonymous_max_px=images.anonymous_max_px,
-            restricted_thumbnail_px=images.restricted_thumbnail_px,
+            restricted_thumbnail_px=images.restricted_thumbnail_px, sensitive_px=images.most_of_sensitive_px,
         )  # fmt: skip
         is_shown = seen.allowed and row["image"] is not None and not row["problem"]
         offered = offered_size(row["width"], row["height"], seen.max_px)

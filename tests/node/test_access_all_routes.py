@@ -6,6 +6,7 @@ A route that is not in the table below fails the test: whoever adds one says her
 import asyncio
 import base64
 import hashlib
+import io
 import json
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from conftest import NOW
+from PIL import Image
 from web_world import KINDS, READ_HIDDEN, READ_OPEN, SECRET_PLACE, World, serving
 from web_world import SETTINGS as WORLD_SETTINGS
 
@@ -137,6 +139,39 @@ async def test_no_route_gives_a_stranger_what_must_stay(world: World, kind: str)
                     assert answer.content_type not in ("image/jpeg", "image/png", "image/webp"), where
                 if path.endswith("preview.jpg") or path.startswith("/cas/"):
                     assert answer.status in (403, 404), where
+
+
+async def test_small_shows_sensitive_images_in_that_size_only_and_nothing_that_was_read(
+    make_node: Make, tmp_path: Path
+) -> None:
+    """``sensitive_images = "small"``: the same questions; what comes as a picture is no larger, and no text comes."""
+    limit, pictures = 16, 0
+    small = f'{WORLD_SETTINGS}[images]\nsensitive_images = "small"\nsensitive_px = {limit}\n'
+    async with serving(make_node(settings=small), tmp_path / "archive") as world:
+        file = world.files["sensitive"]
+        for ask in ROUTES.values():
+            for path in ask(world, "sensitive"):
+                for accept in ACCEPTS:
+                    answer = await world.client.get(path, headers={"Accept": accept}, allow_redirects=False)
+                    body, where = await answer.read(), f"{path} ({accept}) -> {answer.status}"
+                    assert file[100:160] not in body, where
+                    text = body.decode("utf-8", "replace").replace(path.split("q=")[-1], "")
+                    for word in (SECRET_PLACE, "47.1234", READ_HIDDEN, "xywh=pixel"):
+                        assert word not in text, f"{word}: {where}"
+                    if answer.content_type.startswith("image/") and answer.content_type != "image/svg+xml":
+                        with Image.open(io.BytesIO(body)) as image:
+                            assert max(image.size) <= limit, where
+                        pictures += 1
+                    if path.endswith("info.json"):
+                        said = json.loads(body)
+                        assert max(said["width"], said["height"]) == limit
+                        assert max(item["width"] for item in said["sizes"]) <= limit
+                        assert answer.headers["Cache-Control"] == "private, no-store"
+                    if path.endswith("preview.jpg") or path.startswith(("/cas/", "/ipfs/")):
+                        assert answer.status in (403, 404), where
+        restricted = await world.client.get(f"/iiif/3/{world.images['restricted']}/info.json")
+        assert restricted.status == 403, "what is restricted for another reason is not meant"
+    assert pictures >= 3
 
 
 @pytest.mark.parametrize("accept", ACCEPTS)

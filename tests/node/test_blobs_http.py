@@ -43,7 +43,7 @@ class Served:
 
 @pytest.fixture
 async def served(make_node: Callable[..., NodeFolder], tmp_path: Path) -> AsyncIterator[Served]:
-    node = make_node()
+    node = make_node(settings='[images]\noriginals_withheld_for = "nothing"\n')  # some of these are no pictures
     small, rows = jpeg(0), rows_of(3)
     rows[2]["licence"] = "all rights reserved"
     ingest(node, write_archive(tmp_path / "a", rows, images=lambda number: (small, BIG, b"secret")[number]))

@@ -49,7 +49,7 @@ class Gate:
 
 @pytest.fixture
 async def gate(make_node: Make, tmp_path: Path) -> AsyncIterator[Gate]:
-    node = make_node()
+    node = make_node(settings='[images]\noriginals_withheld_for = "nothing"\n')  # these files have tails
     rows = rows_of(4)
     rows[2]["licence"] = "all rights reserved"
     files = [jpeg(1), BIG, HIDDEN, TWINS]
@@ -251,7 +251,7 @@ async def test_blocks_of_a_restricted_file_stay_here_unless_an_open_file_holds_t
 
 
 async def test_the_one_large_file_that_nobody_listed_is_listed_at_first_need(make_node: Make, tmp_path: Path) -> None:
-    node = make_node()
+    node = make_node(settings='[images]\noriginals_withheld_for = "nothing"\n')  # these files have tails
     ingest(node, write_archive(tmp_path / "a", rows_of(1), images=lambda _: BIG))
     app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
     async with TestClient(TestServer(app, host="127.0.0.1")) as client:

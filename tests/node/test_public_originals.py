@@ -2,13 +2,16 @@
 
 import io
 import json
+import re
+import shlex
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from conftest import NOW, ingest, jpeg, rows_of, write_archive
+from conftest import NOW, ROOT, ingest, jpeg, rows_of, write_archive
 from PIL import Image
 
 from cas.ids import ContentId
@@ -17,6 +20,8 @@ from linkeddata.luggage import Luggage
 from node.access import ANONYMOUS, STAFF, Door, Facts, Viewer, decide
 from node.app import build_application
 from node.cli.main import run
+from node.config import ImagesSection
+from node.doctor import examine
 from node.folder import NodeFolder
 from node.services.roots import named_digests
 from node.services.withdraw import plan_withdrawal, withdraw
@@ -227,3 +232,48 @@ def test_the_commands(make_node: Make, tmp_path: Path, capsys: pytest.CaptureFix
     assert "coordinates, serial numbers" in text
     assert str(public_of(node, gps)) in text
     assert "1 originals are withheld" in text
+
+
+def test_doctor_and_fsck_know_about_them(make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    node, (gps, _, _) = filled(make_node, tmp_path / "a")
+    folder, public = str(node.settings.folder), public_of(node, gps)
+    assert public is not None
+    assert run(["fsck", folder]) == 0
+    assert not [item for item in examine(node.settings.folder, now=NOW) if item.about == "originals"]
+    with node.database.transaction() as conn:
+        conn.execute("DELETE FROM luggage WHERE image <> ?", (gps,))
+    found = [item.text for item in examine(node.settings.folder, now=NOW) if item.about == "originals"]
+    assert len(found) == 1
+    assert "2 files" in found[0]
+    path = next(
+        item for item in (node.settings.blobs_path).rglob("*") if item.name.endswith(public) or public in str(item)
+    )
+    path.unlink()
+    capsys.readouterr()
+    assert run(["fsck", folder]) == 1, "its bytes are gone"
+    assert run(["images", "public-original", folder]) == 0
+    assert run(["fsck", folder]) == 0, "they were made again"
+    assert public_of(node, gps) == public
+    with node.database.transaction() as conn:
+        conn.execute("UPDATE luggage SET public = ? WHERE image = ?", ("a" * 64, gps))
+    capsys.readouterr()
+    assert run(["fsck", folder]) == 1
+    assert "public-original-missing" in capsys.readouterr().out
+
+
+def test_the_page_about_them_runs(make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every command of docs/how-to-protect-sensitive-images.md, and its settings."""
+    page = (ROOT / "docs/how-to-protect-sensitive-images.md").read_text("utf-8")
+    asked: dict[str, Any] = {}
+    for block in re.findall(r"```toml\n(.*?)```", page, re.DOTALL):
+        asked |= tomllib.loads(block)["images"]
+    lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in asked.items())
+    node, (gps, _, _) = filled(make_node, tmp_path / "a", settings=f"[images]\n{lines}")
+    default = ImagesSection()
+    assert {name: getattr(default, name) for name in asked} == asked, "the page shows the defaults"
+    commands = re.findall(r"^\$ vasculum (.*)$", page, re.MULTILINE)
+    assert len(commands) == 3
+    for line in commands:
+        assert run(shlex.split(line.replace("hortus", str(node.settings.folder)))) == 0, line
+        printed = capsys.readouterr().out
+        assert (gps in printed) == ("withheld" in line)

@@ -76,7 +76,8 @@ def test_fsck_finds_pictures_of_images_that_are_gone(
 
 @pytest.mark.parametrize(
     ("line", "word"),
-    [("tile_px = 500", "256, 512 or 1024"), ("restricted_thumbnail_px = -1", "0 (none)"), ("cutters = 0", "larger than 0"),
+    [("tile_px = 500", "256, 512 or 1024"), ("restricted_thumbnail_px = -1", "0 (none)"),
+     ("sensitive_px = 401", "labels can be read"), ("cutters = 0", "larger than 0"),
      ('pyramids = "never"', "first-zoom, ingest"), ("pyramids_max_bytes = 0", "larger than 0")],
 )  # fmt: skip
 def test_wrong_settings_are_said(make_node: Make, capsys: pytest.CaptureFixture[str], line: str, word: str) -> None:
