@@ -67,10 +67,7 @@ def parts_of(data: bytes) -> list[Part]:
             raise PictureFormError("a segment reaches beyond the file")
         body, at = at + 2, at + length
         if marker == SOS:
-            following = _NEXT.search(data, at)
-            if following is None:
-                raise PictureFormError("the picture has no end")
-            at = following.start()
+            at = _end_of_scan(data, at, is_first=all(part.marker != SOS for part in found))
         found.append(Part(marker=marker, start=start, body=body, stop=at))
     raise PictureFormError("it has too many parts")
 
@@ -78,3 +75,22 @@ def parts_of(data: bytes) -> list[Part]:
 def real_end(data: bytes) -> int:
     """Where the file ends without zeros that fill it up."""
     return len(data.rstrip(b"\0"))
+
+
+def _end_of_scan(data: bytes, start: int, *, is_first: bool) -> int:
+    """Where the next marker is that does not belong to the picture data.
+
+    Most files have one scan up to the end of the picture. Whether nothing else stands in it is counted, which takes a
+    fifth of the time of looking at each marker.
+    """
+    if is_first:
+        end = data.find(b"\xff\xd9", start)
+        marks = data.count(b"\xff", start, end) - data.count(b"\xff\x00", start, end) if end >= 0 else -1
+        if marks > 0:
+            marks -= sum(data.count(bytes((0xFF, restart)), start, end) for restart in range(0xD0, 0xD8))
+        if marks == 0:
+            return end
+    following = _NEXT.search(data, start)
+    if following is None:
+        raise PictureFormError("the picture has no end")
+    return following.start()

@@ -128,7 +128,11 @@ async def media_of_bytes(request: web.Request) -> web.StreamResponse:
     cid, viewer = ContentId.from_hex(request.match_info["hex"]), viewer_of(request)
 
     def look(conn: sqlite3.Connection) -> list[str]:
-        rows = conn.execute("SELECT iri FROM medium WHERE image = ? AND state = 'active' ORDER BY iri", (cid.hex,))
+        rows = conn.execute(
+            """SELECT iri FROM medium WHERE state = 'active'
+                 AND image IN (?1, (SELECT image FROM public_original WHERE public = ?1)) ORDER BY iri""",
+            (cid.hex,),
+        )
         if not decide(viewer, Door.RECORD, bytes_facts(conn, cid)).allowed:
             return []
         return [row["iri"] for row in rows if decide(viewer, Door.RECORD, record_facts(conn, row["iri"])).allowed]

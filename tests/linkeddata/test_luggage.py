@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, ImageOps
 
-from linkeddata.jpeg_parts import SOS, parts_of
+from linkeddata.jpeg_parts import SOS, _end_of_scan, parts_of
 from linkeddata.luggage import Luggage, is_withheld, luggage_of
 from linkeddata.public_original import NotLossless, public_original
 from linkeddata.rights_packet import Rights, rights_packet
@@ -65,6 +65,23 @@ def scans(data: bytes) -> list[bytes]:
 def upright(data: bytes) -> Any:
     with Image.open(io.BytesIO(data)) as image:
         return np.asarray(ImageOps.exif_transpose(image))
+
+
+def test_the_quick_way_through_a_scan_finds_what_the_long_way_finds() -> None:
+    out = io.BytesIO()
+    picture().save(out, "JPEG", quality=88, restart_marker_rows=1)
+    plain, restarts = jpeg(), out.getvalue()
+    assert b"\xff\xd0" in restarts
+    for data in (plain, restarts, jpeg(progressive=True), plain[:-2] + segment(0xFE, b"between") + b"\xff\xd9"):
+        ends = []
+        for quick in (True, False):
+            at = parts_of(data)[[part.marker for part in parts_of(data)].index(SOS)]
+            ends.append(_end_of_scan(data, at.body, is_first=quick))
+        assert ends[0] == ends[1]
+    assert len([part for part in parts_of(jpeg(progressive=True)) if part.marker == SOS]) > 3
+    hidden = plain[:-2] + segment(0xFE, b"COMMENT-NOTE") + b"\xff\xd9"
+    assert luggage_of(hidden) == {Luggage.TEXT}, "a comment behind the picture data, before the end"
+    assert b"COMMENT-NOTE" not in public_original(hidden, b"")
 
 
 @pytest.mark.parametrize("progressive", [False, True])

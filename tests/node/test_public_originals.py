@@ -95,6 +95,8 @@ async def test_the_original_stays_and_says_where_its_picture_is(make_node: Make,
         assert NOTE not in data
         assert (await client.get(f"/iiif/3/{public}/full/20,/0/default.jpg")).status == 200
         assert (await client.get(f"/iiif/3/{gps}/full/20,/0/default.jpg")).status == 200
+        known = await (await client.get(f"/media/sha256/{public}")).json()
+        assert len(known["media"]) == 1
         assert (await client.get(f"/cas/sha256/{plain}")).status == 200, "what tells nothing is given out as it is"
         assert (await client.get(f"/cas/sha256/{restricted}")).status == 403
     assert public_of(node, restricted) is None, "made only of what is open"
@@ -173,7 +175,9 @@ async def test_a_public_original_is_closed_with_its_original(make_node: Make, tm
             assert (await client.get(f"/iiif/3/{public}/full/max/0/default.jpg")).status == status
 
 
-def test_it_is_named_and_goes_with_its_original(make_node: Make, tmp_path: Path) -> None:
+def test_it_is_named_and_goes_with_its_original(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     node, (gps, _, _) = filled(make_node, tmp_path / "a")
     public = public_of(node, gps)
     assert public is not None
@@ -181,6 +185,9 @@ def test_it_is_named_and_goes_with_its_original(make_node: Make, tmp_path: Path)
     assert cid.digest in set(named_digests(node.database)), "else the next gc removes it"
     plan = plan_withdrawal(node, ContentId.from_hex(gps))
     assert plan.public_originals == (cid,)
+    capsys.readouterr()
+    assert run(["withdraw", str(node.settings.folder), gps, "--reason", "asked", "--dry-run"]) == 0
+    assert f"{cid}, the public original, goes with it" in capsys.readouterr().out
     withdraw(node, plan, reason="asked", now=NOW, new_key=b"k" * 32)
     assert node.blobs.stat(cid) is None
     assert node.blobs.is_withdrawn(cid)
