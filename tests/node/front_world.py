@@ -71,7 +71,7 @@ def fill(node: NodeFolder, folder: Path) -> tuple[dict[str, str], dict[str, byte
     rows[3]["licence"] = "all rights reserved"
     rows[4]["country"] = "Privatia"
     data = {kind: jpeg(number) for number, kind in enumerate(kinds)}
-    data["large"] += bytes(range(256)) * 4000
+    data["large"] += bytes(256 * 4000)
     ingest(node, write_archive(folder, rows, images=lambda number: data[kinds[number]]))
     odd = folder.parent / "odd files"
     odd.mkdir()

@@ -224,7 +224,7 @@ async def test_a_long_download_of_staff_does_not_stop_the_public(monkeypatch: py
 
 
 # ---------------------------------------------------------------------- over HTTP
-SMALL, LARGE = jpeg(0), bytes(range(256)) * 8192
+SMALL, LARGE = jpeg(0), jpeg(1) + bytes(256 * 8192 - len(jpeg(1)))
 
 
 def serve(node: NodeFolder, folder: Path, **limits: int) -> TestClient:  # type: ignore[type-arg]

@@ -108,7 +108,7 @@ def test_the_limit_never_opens_what_is_closed() -> None:
     ):
         seen = decide(Viewer(), Door.ORIGINAL, facts, anonymous_max_px=100)
         assert (seen.allowed, seen.kind) == (False, "restricted")
-    known = Facts(access=AccessClass.OPEN, longest_px=5000)
+    known = Facts(access=AccessClass.OPEN, luggage=frozenset(), longest_px=5000)
     assert decide(Viewer(), Door.ORIGINAL, known).allowed
     assert not decide(Viewer(), Door.ORIGINAL, known, anonymous_max_px=4999).allowed
     assert decide(Viewer(), Door.ORIGINAL, known, anonymous_max_px=5000).allowed
