@@ -24,8 +24,6 @@ from linkeddata import sensitive_list, sensitive_taxa
 from node.config_tables import ConfigError as ConfigError  # noqa: PLC0414 - whoever reads settings meets it here
 from node.config_tables import build, nearest
 
-MOST_SENSITIVE_PX: Final = 400
-"""Labels of a whole herbarium sheet cannot be read at this size; half of it is the default."""
 KNOWN_PIPELINES: Final = ("label-text", "barcode", "quality", "network-probe")
 MOST_PROCESSES: Final = 64
 """More than this is a mistake: each is an interpreter of about 100 MB, and one per core is enough."""
@@ -392,6 +390,13 @@ def _read_list(settings: Settings) -> tuple[sensitive_taxa.SensitiveRule, ...]:
         raise ConfigError(f"[protection] taxa_file: {error}") from error
 
 
+def _check_shown_sizes(images: ImagesSection) -> None:
+    if images.restricted_thumbnail_px < 0:
+        raise ConfigError("images.restricted_thumbnail_px must be 0 (none) or larger")
+    if not 16 <= images.sensitive_px <= 400:
+        raise ConfigError("[images] sensitive_px must be 16 to 400: on larger pictures labels can be read")
+
+
 def _check(settings: Settings) -> None:
     _check_care(settings)
     _check_remote(settings.remote)
@@ -407,10 +412,6 @@ def _check(settings: Settings) -> None:
                 f"[jobs] pipelines: {name!r} is not one of {', '.join(KNOWN_PIPELINES)}"
                 + nearest(name, KNOWN_PIPELINES)
             )
-    if not 16 <= settings.images.sensitive_px <= MOST_SENSITIVE_PX:
-        raise ConfigError(
-            f"[images] sensitive_px must be 16 to {MOST_SENSITIVE_PX}: on larger pictures labels can be read"
-        )
     positive = {
         "server.max_body_bytes": settings.server.max_body_bytes,
         "images.max_pixels": settings.images.max_pixels,
@@ -537,8 +538,7 @@ def _check_visitors(settings: Settings) -> None:
         raise ConfigError(f"[server] processes must be 1 to {MOST_PROCESSES}")
     if settings.images.anonymous_max_px < 0:
         raise ConfigError("images.anonymous_max_px must be 0 (no limit) or larger")
-    if settings.images.restricted_thumbnail_px < 0:
-        raise ConfigError("images.restricted_thumbnail_px must be 0 (none) or larger")
+    _check_shown_sizes(settings.images)
     if settings.images.tile_px not in TILE_SIZES:
         raise ConfigError("images.tile_px must be 256, 512 or 1024")
 

@@ -28,8 +28,8 @@ from node.services.schedule import SCHEDULE_PREFIX
 from node.services.tiers import open_tiering
 from node.setup import check_origin
 from node.storage.db import connect, migrations, schema_version
-from node.storage.records import TO_PURGE
 from node.storage.luggage import FORM
+from node.storage.records import TO_PURGE
 from runners.pictures import check_decoder
 from runners.sandbox import report_isolation
 

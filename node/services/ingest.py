@@ -435,7 +435,7 @@ class Ingest:
         probed = {key: self._bytes.probe(found[key]) for row in todo for key in {medium.key for medium in row.media}}
         now = self._clock()
         looked = self._originals.look(
-            (item for row in todo for item in wanted_of_row(row, probed, self._settings, self._source)), now=now
+            (item for row in todo for item in wanted_of_row(row, probed, self._source, self._taxa)), now=now
         )
         with self._db.transaction(on=self._writer) as conn:
             keep(conn, looked, now=now)

@@ -27,6 +27,7 @@ from linkeddata.luggage import Luggage, WithheldFor, find_luggage, is_withheld
 from linkeddata.public_original import MOST_BYTES, NotLossless, public_original
 from linkeddata.records import MediumFacts, PublicOriginal, with_bytes
 from linkeddata.rights_packet import Rights, rights_packet
+from linkeddata.sensitive_taxa import SensitiveTaxa
 from linkeddata.source import SourceRow
 from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
@@ -117,10 +118,10 @@ class PublicOriginals:
 
 
 def wanted_of_row(
-    row: SourceRow, media: Mapping[str, MediumBytes], settings: Settings, source: SourceSettings
+    row: SourceRow, media: Mapping[str, MediumBytes], source: SourceSettings, taxa: SensitiveTaxa
 ) -> Iterator[Wanted]:
     """The images of a row as it is about to be published."""
-    protection = protect(row, settings, source)
+    protection = protect(row, source, taxa)
     for medium in row.media:
         found = media.get(medium.key)
         if found is None or found.content_id is None:
