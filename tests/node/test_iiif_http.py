@@ -365,8 +365,11 @@ async def test_a_stricter_class_closes_the_door_and_removes_the_pictures(served:
     assert not list(served.node.settings.derived_path.glob("*/*/*"))
 
 
-async def test_what_is_sensitive_is_shown_as_what_is_restricted(make_node: Make, tmp_path: Path) -> None:
-    for name, setting, status in (("none", "", 403), ("small", "[images]\nrestricted_thumbnail_px = 90\n", 200)):
+async def test_what_is_sensitive_is_shown_small_where_that_is_asked_for(make_node: Make, tmp_path: Path) -> None:
+    for name, setting, status in (
+        ("none", "", 403),
+        ("small", '[images]\nsensitive_images = "small"\nsensitive_px = 90\n', 200),
+    ):
         sensitive = f'{setting}\n[[sensitive]]\nvalue = "Planta numero0"\ncategory = 1\n'
         node = make_node(name, settings=sensitive)
         ingest(node, write_archive(tmp_path / f"archive-{name}", rows_of(1), images=lambda number: SHEET))

@@ -183,7 +183,7 @@ async def test_every_id_that_is_ours_answers(world: World) -> None:
 
 async def test_what_is_offered_small_is_told_small(make_node: Make, tmp_path: Path) -> None:
     """Limits of the image service: what the manifest says of a picture is what the service gives."""
-    limits = "\n[images]\nanonymous_max_px = 32\nrestricted_thumbnail_px = 16\n"
+    limits = '\n[images]\nanonymous_max_px = 32\nrestricted_thumbnail_px = 16\nsensitive_images = "small"\nsensitive_px = 16\n'
     async with serving(make_node(settings=WORLD_SETTINGS + limits), tmp_path / "archive") as world:
         for kind, size in (("open", (32, 24)), ("restricted", (16, 12)), ("sensitive", (16, 12))):
             document = await get(world, manifest_path(world, kind))
