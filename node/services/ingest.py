@@ -47,7 +47,7 @@ from node.services.intake_bytes import (
     volume_home,
 )
 from node.services.intake_source import NEW, UNCHANGED, Intake
-from node.services.public_originals import PublicOriginals, keep, wanted_of_row
+from node.services.public_originals import PublicOriginals, keep
 from node.services.publish_medium import RowContext, withdraw_medium
 from node.services.publish_row import publish_row, withdraw_row
 from node.services.remote_rules import why_never_fetched
@@ -434,9 +434,7 @@ class Ingest:
     ) -> None:
         probed = {key: self._bytes.probe(found[key]) for row in todo for key in {medium.key for medium in row.media}}
         now = self._clock()
-        looked = self._originals.look(
-            (item for row in todo for item in wanted_of_row(row, probed, self._source, self._taxa)), now=now
-        )
+        looked = self._originals.look_at_rows(todo, probed, self._source, self._taxa, now=now)
         with self._db.transaction(on=self._writer) as conn:
             keep(conn, looked, now=now)
             context = self._context(plan, run, now, probed)

@@ -77,6 +77,18 @@ class PublicOriginals:
                 found[image] = row
         return list(found.values())
 
+    def look_at_rows(
+        self,
+        rows: Iterable[SourceRow],
+        media: Mapping[str, MediumBytes],
+        source: SourceSettings,
+        taxa: SensitiveTaxa,
+        *,
+        now: datetime,
+    ) -> list[LuggageRow]:
+        """The same of the images of rows that are about to be published; ``media`` by media key."""
+        return self.look((item for row in rows for item in wanted_of_row(row, media, source, taxa)), now=now)
+
     def _is_here(self, public: str) -> bool:
         try:
             self._blobs.open_blob(ContentId.from_hex(public)).close()
