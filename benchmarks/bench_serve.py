@@ -108,6 +108,7 @@ def make_node(root: Path, name: str, processes: int, accel: str) -> tuple[Path, 
     text = re.sub(r"^port = .*$", f"port = {port}", file.read_text("utf-8"), flags=re.MULTILINE)
     text = re.sub(r"^pipelines = .*$", "pipelines = []", text, flags=re.MULTILINE)
     text = text.replace("[server]\n", server, 1) + "\n[limits]\nrequests_per_minute = 0\nbytes_per_day = 0\n"
+    text += '\n[images]\noriginals_withheld_for = "nothing"\n'  # the files of this benchmark are no pictures
     file.write_text(text, "utf-8")
     with open_folder(folder) as opened, open_intake(root / "images", "collection") as intake:
         Ingest(opened.settings, opened.database, opened.blobs, intake, clock=lambda: now).run()
