@@ -33,7 +33,7 @@ from node.storage import records
 from node.storage.db import Database
 from node.storage.journal import SqliteJournal
 from node.storage.people import enrol
-from node.storage.search import index_specimen
+from node.storage.search_index import index_specimen
 from node.web import descriptor_api, job_pages, jobs_api, listing_api, pages
 from node.web import keys as web_keys
 from node.web.keys import CLOCK, DATABASE, JOBS, SETTINGS

@@ -3,6 +3,7 @@
 Run it once when a schema is released; the file is then never changed.
 """
 
+import re
 import sqlite3
 import sys
 import tempfile
@@ -26,7 +27,7 @@ def main() -> None:
         with open_folder(root / "n") as node:
             ingest(node, write_archive(root / "a", rows_of(2), images=jpeg))
         conn = sqlite3.connect(root / "n/data/node.sqlite")
-        skip = ("specimen_text_", "sqlite_")
+        skip = ("specimen_text_", "annotation_text_", "sqlite_")
         lines = [
             line
             for line in conn.iterdump()
@@ -35,8 +36,8 @@ def main() -> None:
         conn.close()
     lines = [line for line in lines if "sqlite_master" not in line and "writable_schema" not in line]
     text = "\n".join(lines)
-    create = next(sql for sql in (migrations()[-1][1], migrations()[0][1]) if "VIRTUAL TABLE" in sql)
-    virtual = create[create.index("CREATE VIRTUAL TABLE") :].partition(";")[0] + ";"
+    create = next(sql for _, sql in reversed(migrations()) if "VIRTUAL TABLE" in sql)
+    virtual = "\n".join(re.findall(r"^CREATE VIRTUAL TABLE [^;]+;", create, re.MULTILINE))
     text = text.replace("BEGIN TRANSACTION;", f"BEGIN TRANSACTION;\n{virtual}", 1)
     (Path(__file__).parent / "fixtures" / f"schema-{number}.sql").write_text(text + "\n", "utf-8")
 

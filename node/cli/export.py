@@ -96,7 +96,9 @@ def _write_csv(path: Path, stream: Any) -> None:
     tables = sqlite_utils.Database(path)
     try:
         rows = tables.query("SELECT * FROM specimen_facet WHERE access < 2 ORDER BY iri")
-        names = [column.name for column in tables["specimen_facet"].columns if column.name != "access"]
+        names = [
+            column.name for column in tables["specimen_facet"].columns if column.name not in ("n", "access", "source")
+        ]
         writer = csv.DictWriter(stream, names, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

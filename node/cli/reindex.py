@@ -8,7 +8,7 @@ import sqlite_utils
 from node.cli.errors import UserError
 from node.config import ConfigError, load_settings
 from node.storage.db import Database, DatabaseError
-from node.storage.search import reindex as rebuild
+from node.storage.search_index import reindex as rebuild
 
 
 @click.command(epilog="Example: vasculum reindex hortus/")

@@ -20,7 +20,7 @@ from linkeddata.json_strict import parse_json
 from node.config import Settings
 from node.services.job_rules import OfferedPipeline, policy_from
 from node.storage.db import Database
-from node.storage.search import HAS_IMAGE
+from node.storage.search_index import HAS_IMAGE
 
 LIFETIME: Final = timedelta(days=7)
 """A week: long enough for a registry that is down, short enough that a node that is gone disappears."""

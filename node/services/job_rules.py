@@ -19,7 +19,7 @@ from linkeddata.json_strict import Json
 from linkeddata.pipeline import ConformanceReport, PipelineManifest
 from node.config import PolicySection
 from node.storage.jobs import NO_IMAGE, NOT_FETCHED, SENSITIVE, PlannedStep, SnapshotRow
-from node.storage.search import SelectedMedium
+from node.storage.search_media import SelectedMedium
 from runners.engine import Offer
 
 CLOCK_SKEW: Final = timedelta(minutes=5)

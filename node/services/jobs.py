@@ -46,7 +46,7 @@ from node.storage import journal, people
 from node.storage.db import Database, DatabaseError
 from node.storage.facts import bytes_facts
 from node.storage.jobs import JobRow, ResultSource
-from node.storage.search import SelectedMedium, select_media
+from node.storage.search_media import SelectedMedium, select_media
 
 LOG = logging.getLogger(__name__)
 PAGE_ROWS: Final = 200

@@ -28,7 +28,7 @@ from node.services.publish_medium import (
     withdraw_medium,
 )
 from node.storage import corrections, issues, records
-from node.storage.search import index_specimen
+from node.storage.search_index import index_specimen
 
 _TRIPLET: Final = ("dwc:institutionCode", "dwc:collectionCode", "dwc:catalogNumber")
 

@@ -44,8 +44,11 @@ BESIDE_SERVER_BYTES: Final = 1 << 30
 """A database larger than this is not rewritten beside a server: its writers would wait longer than they do."""
 CHECKPOINT_S: Final = 20
 """How long readers of a running server are waited for; their reads end after five seconds."""
-OPTIMIZE: Final = "INSERT INTO specimen_text (specimen_text) VALUES ('optimize')"
-"""Merges the full-text index: deleted words stay in its segments until then."""
+OPTIMIZE: Final = (
+    "INSERT INTO specimen_text (specimen_text) VALUES ('optimize')",
+    "INSERT INTO annotation_text (annotation_text) VALUES ('optimize')",
+)
+"""Merges the full-text indexes: deleted words stay in their segments until then."""
 Say = Callable[[str], None]
 
 
@@ -178,7 +181,8 @@ def clean(folder: NodeFolder, *, say: Say = lambda _: None, beside_server_bytes:
     try:
         with folder.database.transaction() as conn:
             conn.execute("PRAGMA secure_delete=ON")
-            conn.execute(OPTIMIZE)
+            for statement in OPTIMIZE:
+                conn.execute(statement)
         for path in files:
             say(f"rewriting {path.name} ({path.stat().st_size / 1e6:.1f} MB)")
             _rewrite(path)

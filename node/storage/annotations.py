@@ -18,7 +18,7 @@ from linkeddata.records import build_tombstone
 from linkeddata.times import format_time
 from node.storage import records
 from node.storage.facts import bytes_facts
-from node.storage.search import index_specimen
+from node.storage.search_index import index_specimen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

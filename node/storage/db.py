@@ -34,6 +34,7 @@ from typing import Final, Self, TypeVar
 from urllib.parse import quote
 
 from cas.disk import why_refused
+from node.storage.search_index import reindex
 
 T = TypeVar("T")
 
@@ -346,9 +347,26 @@ def migrate(path: Path) -> list[int]:
             if number > at:
                 _apply(conn, number, sql)
                 applied.append(number)
+        _fill_search(conn)
     finally:
         conn.close()
     return applied
+
+
+def _fill_search(conn: sqlite3.Connection) -> None:
+    """A migration that made the search tables anew left them empty, and a note; they are filled again."""
+    stale = "SELECT 1 FROM meta WHERE key = 'search_stale'"
+    if conn.execute(stale).fetchone() is None:
+        return
+    conn.execute("BEGIN IMMEDIATE")
+    try:
+        if conn.execute(stale).fetchone() is not None:
+            reindex(conn)
+        conn.execute("COMMIT")
+    except BaseException:
+        if conn.in_transaction:
+            conn.execute("ROLLBACK")
+        raise
 
 
 def _apply(conn: sqlite3.Connection, number: int, sql: str) -> None:

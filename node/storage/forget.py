@@ -24,7 +24,7 @@ from linkeddata.access import AccessClass
 from linkeddata.canon import canonical_bytes
 from linkeddata.records import build_tombstone
 from node.storage import jobs, luggage, records
-from node.storage.search import index_specimen
+from node.storage.search_index import index_specimen
 
 WITHDRAWN: Final = "withdrawn: the institution withdrew the image"
 

@@ -1,75 +1,70 @@
 """Finding specimens: the same selection language for people, jobs and exports.
 
-Owns the tables specimen_facet and specimen_text, which are derived from records and can be rebuilt at any time.
-
 Invariants:
-- Only the public projection is indexed, plus the text of published annotations;
-  what was withheld from a record can therefore not be found by any query.
-- Private specimens are found by staff only; a job of an outsider never selects their media.
-- Every word of a full-text query is quoted: no input is an error of the full-text engine.
+- What a stranger may not find is no hit, in no count and no facet (``node.storage.search_index`` says how).
+- Pages follow each other by the number of the last hit (or its value and number): what is inserted or removed between
+  two pages neither repeats nor hides another hit.
+- How many records could not be decided for want of a value is counted with every answer.
+- A text read by a machine is shown with who read it.
 
-It leaves out: ranking beyond what FTS5 offers, similarity, other nodes.
+It leaves out: similarity, other nodes.
 """
 
+# ruff: noqa: S608 - names of columns come from fixed tables, values are bound
+import base64
 import json
 import sqlite3
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from linkeddata.access import AccessClass
-from linkeddata.selection import Selection
+from linkeddata.errors import DocumentError, SelectionError
+from linkeddata.json_strict import Json, parse_json
+from linkeddata.search_terms import SEARCH_PARAMETERS, TEXTUAL, Kind, find_parameter
+from linkeddata.selection import All, Annotated, Condition, Selection, Words, leaves
 from node.access import Viewer
+from node.storage.search_sql import COLUMNS, Query, add_functions, fts_query, marks, where, without_value
 
-COLUMNS: Final[dict[str, str]] = {
-    "scientificName": "scientific_name",
-    "kingdom": "kingdom",
-    "phylum": "phylum",
-    "class": "class",
-    "order": '"order"',
+SORTS: Final[dict[str, str]] = {
+    "scientificName": "scientific_name", "catalogNumber": "catalog_number", "recordedBy": "recorded_by",
+    "recordNumber": "record_number", "year": "year", "eventDate": "first_day", "country": "country",
     "family": "family",
-    "genus": "genus",
-    "country": "country",
-    "countryCode": "country_code",
-    "stateProvince": "state_province",
-    "locality": "locality",
-    "recordedBy": "recorded_by",
-    "recordNumber": "record_number",
-    "catalogNumber": "catalog_number",
-    "institutionCode": "institution_code",
-    "collectionCode": "collection_code",
-    "basisOfRecord": "basis_of_record",
-    "typeStatus": "type_status",
-    "license": "license",
-    "occurrenceId": "occurrence_id",
-}
-"""GBIF parameter name -> column of specimen_facet."""
-_SOURCES: Final[dict[str, str]] = {
-    "scientificName": "dwc:scientificName",
-    "kingdom": "dwc:kingdom",
-    "phylum": "dwc:phylum",
-    "class": "dwc:class",
-    "order": "dwc:order",
-    "family": "dwc:family",
-    "genus": "dwc:genus",
-    "country": "dwc:country",
-    "countryCode": "dwc:countryCode",
-    "stateProvince": "dwc:stateProvince",
-    "locality": "dwc:locality",
-    "recordedBy": "dwc:recordedBy",
-    "recordNumber": "dwc:recordNumber",
-    "catalogNumber": "dwc:catalogNumber",
-    "institutionCode": "dwc:institutionCode",
-    "collectionCode": "dwc:collectionCode",
-    "basisOfRecord": "dwc:basisOfRecord",
-    "typeStatus": "dwc:typeStatus",
-    "license": "dcterms:license",
-    "occurrenceId": "dwc:occurrenceID",
-}
-MAX_TOKENS: Final = 32
-"""Words of one full-text query; more is not a question but a document."""
-MAX_TEXT_BYTES: Final = 200_000
-"""Text indexed per specimen; a label has hundreds of characters, this bounds a hostile record."""
+}  # fmt: skip
+"""What hits may be sorted by -> column; ``-year`` sorts downwards; records without a value come last."""
+RELEVANCE: Final = "relevance"
+MAX_RANKED: Final = 5000
+"""Hits of a full-text query that are ranked: the work of ranking grows with their number."""
+FACETS: Final = tuple(
+    name
+    for name, item in SEARCH_PARAMETERS.items()
+    if item.kind in (*TEXTUAL, Kind.WHOLE) and name in COLUMNS and not item.is_local
+)
+MAX_FACETS: Final = 8
+MAX_FACET_VALUES: Final = 100
+MARKS_PER_HIT: Final = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MarkedText:
+    """What a machine marked in an image of a hit, and which did."""
+
+    annotation: str
+    kind: str
+    text: str
+    score: float | None
+    pipeline: str
+    pipeline_name: str
+
+    def to_json(self) -> dict[str, Json]:
+        """For an answer."""
+        found: dict[str, Json] = {
+            "annotation": self.annotation, "class": self.kind, "pipeline": self.pipeline, "by": self.pipeline_name,
+        }  # fmt: skip
+        if self.text:
+            found["text"] = self.text
+        if self.score is not None:
+            found["score"] = f"{self.score:.4f}".rstrip("0").rstrip(".")
+        return found
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +76,39 @@ class Hit:
     access: AccessClass
     medium: str | None
     """IRI of its first medium."""
+    marks: tuple[MarkedText, ...] = ()
+    """Marks that made it a hit, the first few."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoValue:
+    """Records that fit all other conditions and have no value for these parameters."""
+
+    keys: tuple[str, ...]
+    count: int
+
+    def to_json(self) -> dict[str, Json]:
+        """For an answer."""
+        return {"keys": list(self.keys), "count": self.count}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facet:
+    """Values of one parameter among the hits, most frequent first."""
+
+    field: str
+    counts: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """Which part of an answer is wanted, and in which order."""
+
+    limit: int
+    after: str = ""
+    sort: str = ""
+    facets: tuple[str, ...] = ()
+    facet_limit: int = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,215 +118,220 @@ class SearchPage:
     hits: tuple[Hit, ...]
     total: int
     next: str | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SelectedMedium:
-    """A medium that a selection covers, with what the policy needs to know about it."""
-
-    medium: str
-    specimen: str
-    image: str
-    """SHA-256 of the bytes, hex; empty: they lie elsewhere and were never fetched."""
-    size_bytes: int
-    access: AccessClass
-    """The strictest over everything that uses these bytes."""
-    sensitive: bool
-
-
-HAS_IMAGE: Final = """(m.image IS NOT NULL OR (m.problem IS NULL
-  AND (m.locator LIKE 'http://%' OR m.locator LIKE 'https://%')))"""
-"""Of a medium ``m``: there are bytes, here or at an address."""
+    no_value: tuple[NoValue, ...] = ()
+    facets: tuple[Facet, ...] = ()
+    ranked: int | None = None
+    """Of how many hits the best are shown; None: they are not ranked."""
 
 
 def search(
     conn: sqlite3.Connection, selection: Selection, viewer: Viewer, *, limit: int, after: str = ""
 ) -> SearchPage:
-    """Specimens that fit, in the stable order of their IRIs, from after ``after`` on."""
-    where, params = _where(selection, viewer)
-    total = int(conn.execute(f"SELECT count(*) FROM specimen_facet f WHERE {where}", params).fetchone()[0])  # noqa: S608
-    rows = conn.execute(
-        f"""SELECT f.iri, f.access, r.body,
-                   (SELECT ms.medium FROM medium_specimen ms JOIN medium m ON m.iri = ms.medium
-                    WHERE ms.specimen = f.iri AND m.state = 'active' AND (m.access < :private OR :staff)
-                    ORDER BY ms.ordinal LIMIT 1) AS medium
-            FROM specimen_facet f JOIN record r ON r.iri = f.iri
-            WHERE {where} AND f.iri > :after ORDER BY f.iri LIMIT :limit""",  # noqa: S608 - columns from a fixed table
-        {**params, "after": after, "limit": limit + 1, "private": int(AccessClass.PRIVATE), "staff": viewer.is_staff},
-    ).fetchall()
-    hits = tuple(
-        Hit(iri=row["iri"], body=json.loads(row["body"]), access=AccessClass(row["access"]), medium=row["medium"])
-        for row in rows[:limit]
-    )
-    return SearchPage(hits=hits, total=total, next=hits[-1].iri if len(rows) > limit else None)
+    """Specimens that fit, in their stable order, from ``after`` on."""
+    return look(conn, selection, viewer, Wanted(limit=limit, after=after))
 
 
-def select_media(
-    conn: sqlite3.Connection, selection: Selection, viewer: Viewer, *, first: int | None = None
-) -> list[SelectedMedium]:
-    """Media of the specimens that fit, in a stable order; private ones only for staff.
+def look(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, wanted: Wanted) -> SearchPage:
+    """A page of what fits, with counts.
 
-    Media without bytes are left out, unless they lie elsewhere and can be fetched.
+    Raises:
+        SelectionError: an unknown order, facet or page, or a parameter that is for staff.
     """
-    where, params = _where(selection, viewer)
-    rows = conn.execute(
-        f"""SELECT ms.medium, f.iri AS specimen, coalesce(m.image, '') AS image,
-                   coalesce(m.size_bytes, 0) AS size_bytes,
-                   (SELECT max(max(o.access, coalesce((SELECT max(r.access) FROM medium_specimen s2
-                            JOIN record r ON r.iri = s2.specimen WHERE s2.medium = o.iri), 0)))
-                    FROM medium o WHERE o.image = m.image OR o.iri = m.iri) AS access,
-                   (SELECT max(max(o.sensitive, coalesce((SELECT max(r.sensitive) FROM medium_specimen s2
-                            JOIN record r ON r.iri = s2.specimen WHERE s2.medium = o.iri), 0)))
-                    FROM medium o WHERE o.image = m.image OR o.iri = m.iri) AS sensitive
-            FROM specimen_facet f
-            JOIN medium_specimen ms ON ms.specimen = f.iri
-            JOIN medium m ON m.iri = ms.medium
-            WHERE {where} AND m.state = 'active' AND {HAS_IMAGE}
-            ORDER BY f.iri, ms.ordinal, ms.medium""",  # noqa: S608 - columns from a fixed table
-        params,
+    check_viewer(selection, viewer)
+    add_functions(conn)
+    facets = tuple(_facet_name(name) for name in wanted.facets)
+    if len(facets) > MAX_FACETS:
+        raise SelectionError(f"at most {MAX_FACETS} facets in one question")
+    total = count(conn, selection, viewer)
+    if wanted.sort == RELEVANCE and selection.q is not None:
+        rows, following = _best(conn, selection, viewer, wanted.limit), None
+    else:
+        rows, following = _page(conn, selection, viewer, wanted)
+    return SearchPage(
+        hits=tuple(_hit(conn, row, selection, viewer) for row in rows),
+        total=total,
+        next=following,
+        no_value=count_no_value(conn, selection, viewer),
+        facets=tuple(_facet(conn, selection, viewer, name, wanted.facet_limit) for name in facets),
+        ranked=min(total, MAX_RANKED) if wanted.sort == RELEVANCE and selection.q is not None else None,
     )
-    chosen: list[SelectedMedium] = []
-    for row in rows:
-        if row["access"] == AccessClass.PRIVATE and not viewer.is_staff:
+
+
+def count(conn: sqlite3.Connection, selection: Selection, viewer: Viewer) -> int:
+    """How many specimens fit."""
+    check_viewer(selection, viewer)
+    add_functions(conn)
+    if selection.tree == All():
+        total = int(conn.execute("SELECT count(*) FROM specimen_facet").fetchone()[0])
+        hidden = int(conn.execute("SELECT count(*) FROM specimen_facet WHERE n < 0").fetchone()[0])
+        return total if viewer.is_staff else total - hidden
+    query = Query()
+    text = where(selection, viewer, query, is_counted=True)
+    return int(conn.execute(f"SELECT count(*) FROM specimen_facet f WHERE {text}", query.params).fetchone()[0])
+
+
+def count_no_value(conn: sqlite3.Connection, selection: Selection, viewer: Viewer) -> tuple[NoValue, ...]:
+    """For each condition: how many records fit the others and cannot be decided by it; only those with any."""
+    add_functions(conn)
+    found = [
+        NoValue(
+            keys=keys,
+            count=int(conn.execute(f"SELECT count(*) FROM specimen_facet f WHERE {text}", params).fetchone()[0]),
+        )
+        for keys, text, params in without_value(selection, viewer)
+    ]
+    return tuple(item for item in found if item.count)
+
+
+def check_viewer(selection: Selection, viewer: Viewer) -> None:
+    """Refuses what only staff may ask.
+
+    Raises:
+        SelectionError: it names the parameter.
+    """
+    if "localSource" in selection.local_keys and not viewer.is_staff:
+        raise SelectionError("localSource can be asked by staff of the node only")
+
+
+# ---------------------------------------------------------------------- pages
+_FIELDS: Final = """f.n, f.iri, f.access, r.body,
+  (SELECT ms.medium FROM medium_specimen ms JOIN medium m ON m.iri = ms.medium
+   WHERE ms.specimen = f.iri AND m.state = 'active' AND (m.access < 2 OR :staff)
+   ORDER BY ms.ordinal LIMIT 1) AS medium"""
+
+
+def _page(
+    conn: sqlite3.Connection, selection: Selection, viewer: Viewer, wanted: Wanted
+) -> tuple[list[sqlite3.Row], str | None]:
+    query = Query({"staff": viewer.is_staff, "limit": wanted.limit + 1})
+    text = where(selection, viewer, query)
+    name = wanted.sort.removeprefix("-")
+    if name and name not in SORTS:
+        raise SelectionError(f"sort is one of {', '.join(SORTS)} (with - before it: downwards) or relevance (with q)")
+    column = f"f.{SORTS[name]}" if name else ""
+    sign, direction = ("<", "DESC") if wanted.sort.startswith("-") else (">", "ASC")
+    if wanted.after:
+        value, n = _read_cursor(wanted.after, wanted.sort)
+        last = query.bind(n)
+        if not column:
+            text += f" AND f.n > {last}"
+        elif value is None:
+            text += f" AND {column} IS NULL AND f.n > {last}"
+        else:
+            same = query.bind(value)
+            text += f" AND ({column} IS NULL OR {column} {sign} {same} OR ({column} = {same} AND f.n > {last}))"
+    order = f"{column} IS NULL, {column} {direction}, f.n" if column else "f.n"
+    chosen = f"SELECT f.n FROM specimen_facet f WHERE {text} ORDER BY {order} LIMIT :limit"
+    value_column = column or "NULL"
+    rows = conn.execute(
+        f"""SELECT {_FIELDS}, {value_column} AS sorted_by FROM specimen_facet f JOIN record r ON r.iri = f.iri
+            WHERE f.n IN ({chosen}) ORDER BY {order}""",
+        query.params,
+    ).fetchall()
+    if len(rows) <= wanted.limit:
+        return rows, None
+    kept = rows[: wanted.limit]
+    return kept, _cursor(wanted.sort, kept[-1]["sorted_by"], kept[-1]["n"])
+
+
+def _best(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, limit: int) -> list[sqlite3.Row]:
+    """The best by bm25 among the first hits; not paged, because a rank moves with every record that is added."""
+    query = Query({"staff": viewer.is_staff, "limit": limit, "most": MAX_RANKED})
+    text = where(selection, viewer, query)
+    words = fts_query(selection.q or "")
+    if not words:
+        return []
+    name = query.bind(words)
+    return conn.execute(
+        f"""SELECT {_FIELDS} FROM
+              (SELECT n, rank_ FROM
+                (SELECT t.rowid AS n, bm25(specimen_text) AS rank_ FROM specimen_text t JOIN specimen_facet f
+                   ON f.n = t.rowid WHERE specimen_text MATCH {name} AND {text} LIMIT :most)
+               ORDER BY rank_, n LIMIT :limit) AS best
+            JOIN specimen_facet f ON f.n = best.n JOIN record r ON r.iri = f.iri ORDER BY best.rank_, best.n""",
+        query.params,
+    ).fetchall()
+
+
+def _cursor(sort: str, value: Any, n: int) -> str:
+    text = json.dumps([sort, value, n], ensure_ascii=False)
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def _read_cursor(text: str, sort: str) -> tuple[str | int | None, int]:
+    try:
+        document = parse_json(base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)), max_bytes=5000)
+    except (ValueError, DocumentError) as error:
+        raise SelectionError("after is not from an answer of this node: begin with the first page") from error
+    if (
+        not isinstance(document, list)
+        or len(document) != 3
+        or document[0] != sort
+        or not isinstance(document[1], str | int | None)
+        or not isinstance(document[2], int)
+    ):
+        raise SelectionError("after is from another question: begin with the first page")
+    return document[1], document[2]
+
+
+def _hit(conn: sqlite3.Connection, row: sqlite3.Row, selection: Selection, viewer: Viewer) -> Hit:
+    return Hit(
+        iri=row["iri"], body=json.loads(row["body"]), access=AccessClass(row["access"]), medium=row["medium"],
+        marks=_marks_of(conn, row["n"], selection.tree, viewer),
+    )  # fmt: skip
+
+
+def _marks_of(conn: sqlite3.Connection, n: int, tree: Condition, viewer: Viewer) -> tuple[MarkedText, ...]:
+    """Marks of a hit that the question asks for, or that hold a word of it."""
+    found: dict[int, MarkedText] = {}
+    for leaf in leaves(tree):
+        query = Query({"n": n})
+        if isinstance(leaf, Annotated):
+            text = marks(leaf, viewer, query)
+        elif isinstance(leaf, Words) and fts_query(leaf.text):
+            words = " OR ".join(part for part in _parts(fts_query(leaf.text)))
+            text = f"k.id IN (SELECT rowid FROM annotation_text WHERE annotation_text MATCH {query.bind(words)})"
+            text += "" if viewer.is_staff else " AND k.is_public = 1"
+        else:
             continue
-        chosen.append(
-            SelectedMedium(
-                medium=row["medium"], specimen=row["specimen"], image=row["image"], size_bytes=row["size_bytes"],
-                access=AccessClass(row["access"]), sensitive=bool(row["sensitive"]),
-            )
-        )  # fmt: skip
-        if first is not None and len(chosen) >= first:
-            break
-    return chosen
+        rows = conn.execute(
+            f"""SELECT k.*, (SELECT body FROM annotation_text t WHERE t.rowid = k.id) AS text
+                FROM annotation_mark k WHERE k.n = :n AND {text}
+                ORDER BY k.score DESC, k.id LIMIT {MARKS_PER_HIT}""",
+            query.params,
+        )
+        for row in rows:
+            found[row["id"]] = MarkedText(
+                annotation=row["annotation"], kind=row["class"], text=row["text"] or "", score=row["score"],
+                pipeline=row["pipeline"], pipeline_name=row["pipeline_name"],
+            )  # fmt: skip
+    return tuple(found.values())[:MARKS_PER_HIT]
 
 
-def index_specimen(conn: sqlite3.Connection, iri: str) -> None:
-    """Brings the search tables to what is published about this specimen now (also when it is gone)."""
-    conn.execute("DELETE FROM specimen_facet WHERE iri = ?", (iri,))
-    conn.execute("DELETE FROM specimen_text WHERE iri = ?", (iri,))
-    row = conn.execute(
-        "SELECT body, access FROM record WHERE iri = ? AND kind = 'specimen' AND state = 'active'", (iri,)
-    )
-    found = row.fetchone()
-    if found is None:
-        return
-    body = json.loads(found["body"])
-    values = {name: _first(body, curie) for name, curie in _SOURCES.items()}
-    has_image = conn.execute(
-        f"""SELECT 1 FROM medium_specimen s JOIN medium m ON m.iri = s.medium
-           WHERE s.specimen = ? AND m.state = 'active' AND {HAS_IMAGE} LIMIT 1""",  # noqa: S608 - a constant
-        (iri,),
-    ).fetchone()
-    columns = ["iri", "access", "year", "has_image", *(COLUMNS[name] for name in values)]
-    marks = ", ".join("?" * len(columns))
-    conn.execute(
-        f"INSERT INTO specimen_facet ({', '.join(columns)}) VALUES ({marks})",  # noqa: S608 - columns from a fixed table
-        (iri, found["access"], _year(body), int(has_image is not None), *values.values()),
-    )
-    text = "\n".join((*_texts(body), *_annotation_texts(conn, iri)))[:MAX_TEXT_BYTES]
-    conn.execute("INSERT INTO specimen_text (iri, body) VALUES (?, ?)", (iri, text))
+def _parts(quoted: str) -> list[str]:
+    """The words of ``fts_query``'s answer, each still quoted."""
+    parts = quoted.split(' "')
+    return [parts[0], *(f'"{part}' for part in parts[1:])]
 
 
-def reindex(conn: sqlite3.Connection) -> int:
-    """Rebuilds the search tables from the records; returns how many specimens are in them."""
-    conn.execute("DELETE FROM specimen_facet")
-    conn.execute("DELETE FROM specimen_text")
-    iris = [row[0] for row in conn.execute("SELECT iri FROM record WHERE kind = 'specimen' AND state = 'active'")]
-    for iri in iris:
-        index_specimen(conn, iri)
-    return len(iris)
+# ---------------------------------------------------------------------- facets
+def _facet_name(name: str) -> str:
+    known = find_parameter(name).name
+    if known not in FACETS:
+        raise SelectionError(f"there is no facet {known}: there are {', '.join(FACETS)}")
+    return known
 
 
-def fts_query(text: str) -> str:
-    """A full-text query in which every word is a literal; empty when there is no word in it."""
-    words = [word for word in text.replace("\0", " ").split() if any(char.isalnum() for char in word)]
-    return " ".join('"' + word.replace('"', '""')[:100] + '"' for word in words[:MAX_TOKENS])
-
-
-def _where(selection: Selection, viewer: Viewer) -> tuple[str, dict[str, Any]]:
-    clauses: list[str] = []
-    params: dict[str, Any] = {}
-    if not viewer.is_staff:
-        clauses.append("f.access < :hidden")
-        params["hidden"] = int(AccessClass.PRIVATE)
-    for number, (name, values) in enumerate(selection.terms):
-        either: list[str] = []
-        for index, value in enumerate(values):
-            mark = f"t{number}_{index}"
-            if name == "year":
-                low, high = _range(value)
-                either.append(f"f.year BETWEEN :{mark}a AND :{mark}b")
-                params[f"{mark}a"], params[f"{mark}b"] = low, high
-            elif name == "hasImage":
-                either.append(f"f.has_image = :{mark}")
-                params[mark] = int(value.lower() in ("true", "1", "yes"))
-            else:
-                either.append(f"f.{COLUMNS[name]} = :{mark} COLLATE NOCASE")
-                params[mark] = value
-        clauses.append("(" + " OR ".join(either) + ")")
-    if selection.q is not None:
-        query = fts_query(selection.q)
-        if query:
-            clauses.append("f.iri IN (SELECT iri FROM specimen_text WHERE specimen_text MATCH :fts)")
-            params["fts"] = query
-        elif selection.q.strip():
-            clauses.append("0")
-    return " AND ".join(clauses) or "1", params
-
-
-def _range(value: str) -> tuple[int, int]:
-    low, comma, high = value.partition(",")
-    if not comma:
-        return int(low), int(low)
-    return int(low) if low and low != "*" else -9999, int(high) if high and high != "*" else 9999
-
-
-def _walk(value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key == "@context":
-                continue
-            if isinstance(item, dict | list):
-                yield from _walk(item)
-            else:
-                yield key, item
-    elif isinstance(value, list):
-        for item in value:
-            yield from _walk(item)
-
-
-def _first(body: dict[str, Any], curie: str) -> str | None:
-    return next((str(value) for key, value in _walk(body) if key == curie and value not in (None, "")), None)
-
-
-_NOT_WORDS = frozenset(
-    {
-        "@type", "@id", "ods:status", "ods:identifierStatus", "ods:physicalSpecimenIDType", "vasculum:accessClass",
-        "vasculum:term", "dcterms:title", "dwc:relationshipOfResource", "dcterms:created", "dcterms:modified",
-    }
-)  # fmt: skip
-"""Our own words in a specimen document: "Preferred" or "open" would find every specimen."""
-
-
-def _texts(body: dict[str, Any]) -> Iterator[str]:
-    for key, value in _walk(body):
-        if isinstance(value, str) and key not in _NOT_WORDS and not value.startswith(("http://", "https://")):
-            yield value
-
-
-def _year(body: dict[str, Any]) -> int | None:
-    text = _first(body, "dwc:year") or (_first(body, "dwc:eventDate") or "")[:4]
-    return int(text) if text.isdecimal() and len(text) == 4 else None
-
-
-def _annotation_texts(conn: sqlite3.Connection, specimen: str) -> Iterator[str]:
+def _facet(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, name: str, limit: int) -> Facet:
+    query = Query({"limit": min(limit, MAX_FACET_VALUES)})
+    text = where(selection, viewer, query, is_counted=True)
+    if selection.tree == All() and not viewer.is_staff:
+        text = "+" + text
+    column = f"f.{COLUMNS[name][0]}"
     rows = conn.execute(
-        """SELECT r.body FROM annotation a JOIN record r ON r.iri = a.iri
-           JOIN medium_specimen s ON s.medium = a.medium
-           WHERE s.specimen = ? AND a.state = 'current' AND r.state = 'active' AND r.access = 0 AND r.sensitive = 0""",
-        (specimen,),
+        f"""SELECT {column} AS value, count(*) AS number FROM specimen_facet f
+            WHERE {text} AND {column} IS NOT NULL
+            GROUP BY {column} ORDER BY number DESC, value LIMIT :limit""",
+        query.params,
     )
-    for row in rows:
-        for key, value in _walk(json.loads(row["body"])):
-            if key in ("oa:value", "vasculum:text") and isinstance(value, str):
-                yield value
+    return Facet(field=name, counts=tuple((str(row["value"]), row["number"]) for row in rows))

@@ -24,7 +24,7 @@ from node.registry_app import RegistrySettings, build_registry
 from node.setup import NewNode, create_node
 from node.storage import records
 from node.storage.people import enrol
-from node.storage.search import index_specimen
+from node.storage.search_index import index_specimen
 from runners.catalogue import Catalogue
 
 

@@ -21,7 +21,8 @@ from linkeddata.json_strict import Json
 from linkeddata.licences import TABLE, normalise_licence
 from linkeddata.outputs import parse_output
 from linkeddata.pipeline import work_key
-from linkeddata.selection import SEARCH_PARAMETERS, Selection, parse_selection, parse_where
+from linkeddata.search_terms import SEARCH_PARAMETERS, TEXTUAL
+from linkeddata.selection import Selection, parse_selection, parse_where
 from linkeddata.times import format_time, parse_time
 
 KEY = SigningKey.from_seed(b"k" * 32)
@@ -231,7 +232,7 @@ def test_any_licence_text_gets_an_answer(text: str) -> None:
 
 
 PLAIN = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20)
-NAMES = sorted(set(SEARCH_PARAMETERS) - {"year", "hasImage", "q"})
+NAMES = sorted(name for name, item in SEARCH_PARAMETERS.items() if item.kind in TEXTUAL)
 
 
 @settings(max_examples=80, deadline=None)
@@ -260,7 +261,11 @@ def test_selections_survive_text_and_json() -> None:
     [
         ("kingdm=Plantae", "did you mean kingdom"), ("Plantae", "not name=value"), ("year=soon", "year is a number"),
         ("year=1950,1900", "write 1900,1950"), ("year=١٩٠٠", "year is a number"),
-        ("year=*", "year is a number"),
+        ("year=*,*", "at least one end"), ("taxonKey=5", "write the name"), ("offset=10", "after="),
+        ("!hasImage~=t*", "no pattern"), ("locality~=*a*b*c*d*e*f*", "wildcards"), ("scoreMin=2", "0 to 1"),
+        ("eventDate=May", "a year, a month or a day"), ("decimalLatitude=1e9", "such as -12.5"),
+        ("'geometry=POINT(1 2)'", "POLYGON"), ("'geometry=POLYGON((0 0,1 1,0 1,2 2))'", "ends where it begins"),
+        ("'geometry=POLYGON((0 0,0 100,1 1,0 0))'", "not a latitude"), ("annotation.class=", "needs a value"),
         ("'kingdom=x", "not closed"), ("hasImage=maybe", "true or false"), ("q=" + "x" * 400, "longer"),
     ],
 )  # fmt: skip

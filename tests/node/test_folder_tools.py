@@ -18,7 +18,7 @@ from node.config import load_settings
 from node.folder import FolderBusy, NodeFolder, open_folder, serve_lock
 from node.setup import NewNode, SetupError, check_origin, create_node
 from node.storage.db import Database, migrate, schema_version
-from node.storage.search import reindex
+from node.storage.search_index import reindex
 
 Make = Callable[..., NodeFolder]
 
@@ -193,8 +193,10 @@ def test_search_tables_can_be_lost_and_are_rebuilt(make_node: Make, tmp_path: Pa
     ingest(node, write_archive(tmp_path / "a", rows_of(4), images=jpeg))
 
     def state(conn: sqlite3.Connection) -> list[tuple[object, ...]]:
-        facets = [tuple(row) for row in conn.execute("SELECT * FROM specimen_facet ORDER BY iri")]
-        return facets + [tuple(row) for row in conn.execute("SELECT iri, body FROM specimen_text ORDER BY iri")]
+        rows = conn.execute(
+            "SELECT f.*, t.body FROM specimen_facet f JOIN specimen_text t ON t.rowid = f.n ORDER BY f.iri"
+        )
+        return [tuple(row)[1:] for row in rows]  # the first column, the number, follows the order of indexing
 
     with node.database.transaction() as conn:
         before = state(conn)

@@ -15,7 +15,7 @@ from yarl import URL
 
 from node.app import build_application
 from node.folder import NodeFolder
-from node.storage.search import fts_query
+from node.storage.search_sql import fts_query
 from runners.catalogue import Catalogue
 
 PAYLOADS = (

@@ -19,7 +19,7 @@ from node.app import build_application
 from node.folder import NodeFolder
 from node.services.remote_needs import MOST_WANTED_ANONYMOUS, RemoteNeeds
 from node.storage.jobs import NO_IMAGE, NOT_FETCHED
-from node.storage.search import select_media
+from node.storage.search_media import select_media
 from node.web.blobs import WARM
 from node.web.keys import ENGINE, REMOTE
 from node.web.session import make_token

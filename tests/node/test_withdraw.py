@@ -64,7 +64,7 @@ def test_the_search_notices_when_the_files_are_not_cleaned(
     if sabotage == "no rewrite":
         monkeypatch.setattr(service, "_rewrite", lambda path: None)
     elif sabotage == "no merge of the index":
-        monkeypatch.setattr(service, "OPTIMIZE", "SELECT 1")
+        monkeypatch.setattr(service, "OPTIMIZE", ())
     else:
 
         def vacuum_only(path: Path) -> None:
