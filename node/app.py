@@ -52,6 +52,7 @@ from node.web import (
     pages,
     records_api,
     review_pages,
+    search_api,
     session,
 )
 from node.web.at_once import AtOnce
@@ -182,6 +183,7 @@ def build_application(
         iiif,
         records_api,
         listing_api,
+        search_api,
         jobs_api,
         descriptor_api,
         job_pages,

@@ -34,7 +34,7 @@ from node.storage.db import Database
 from node.storage.journal import SqliteJournal
 from node.storage.people import enrol
 from node.storage.search_index import index_specimen
-from node.web import descriptor_api, job_pages, jobs_api, listing_api, pages
+from node.web import descriptor_api, job_pages, jobs_api, listing_api, pages, search_api
 from node.web import keys as web_keys
 from node.web.keys import CLOCK, DATABASE, JOBS, SETTINGS
 from node.web.limits import LIMITS, VisitorLimits
@@ -185,7 +185,7 @@ class SmallNode:
         app[JOBS] = self.jobs
         app[LIMITS] = VisitorLimits(self.settings.limits, self.settings.server.trusted_proxies)
         app[descriptor_api.DESCRIPTOR] = self.descriptor
-        app.add_routes([*jobs_api.routes(), *descriptor_api.routes(), *listing_api.routes()])
+        app.add_routes([*jobs_api.routes(), *descriptor_api.routes(), *listing_api.routes(), *search_api.routes()])
         return app
 
     async def serve(self) -> None:

@@ -11,6 +11,7 @@ import sqlite_utils
 
 from linkeddata.errors import DocumentError
 from linkeddata.rdf import FORMATS, serialise
+from linkeddata.spreadsheet import inert
 from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError, load_settings
 from node.storage.db import Database, DatabaseError
@@ -101,6 +102,6 @@ def _write_csv(path: Path, stream: Any) -> None:
         ]
         writer = csv.DictWriter(stream, names, extrasaction="ignore")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows({name: inert("" if row[name] is None else str(row[name])) for name in names} for row in rows)
     finally:
         tables.close()

@@ -13,6 +13,7 @@ from rich.text import Text
 from federation.merge import MergedAnswer, MergedRow, NodeNote
 from linkeddata.job import StepCounts
 from linkeddata.json_strict import Json
+from linkeddata.spreadsheet import inert
 
 COLUMNS = (
     "node", "specimen", "medium", "image", "step", "answer", "reason", "text", "score", "pipeline", "environment",
@@ -85,12 +86,8 @@ def to_csv(rows: list[MergedRow]) -> str:
     writer = csv.DictWriter(stream, fieldnames=COLUMNS, lineterminator="\r\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: _no_formula(value) for name, value in flat(row).items()})
+        writer.writerow({name: inert(value) for name, value in flat(row).items()})
     return stream.getvalue()
-
-
-def _no_formula(text: str) -> str:
-    return "'" + text if text[:1] in ("=", "+", "-", "@", "\t", "\r") else text
 
 
 def print_table(console: Console, rows: list[MergedRow], names: Mapping[str, str]) -> None:

@@ -185,11 +185,11 @@ class Database:
         except sqlite3.Error:
             return None
 
-    async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Runs ``work`` on a read-only connection in a thread."""
+    async def read(self, work: Callable[[sqlite3.Connection], T], *, limit_s: float = READ_LIMIT_S) -> T:
+        """Runs ``work`` on a read-only connection in a thread; after ``limit_s`` seconds it is stopped."""
 
         def run() -> T:
-            with self.reader() as conn:
+            with self.reader(limit_s=limit_s) as conn:
                 return work(conn)
 
         return await asyncio.get_running_loop().run_in_executor(self._readers, run)

@@ -200,10 +200,12 @@ def _dates(first: dict[str, Any]) -> dict[str, Any]:
     text = str(first.get("dwc:eventDate", "")).strip()
     span = span_of_event(text)
     year, month = _whole(first.get("dwc:year"), 4), _whole(first.get("dwc:month"), 2)
+    if month is not None and not 1 <= month <= 12:
+        month = None
     if span is None:
         if year is None and _YEAR_FIRST.match(text):  # 1901-00-00
             year = int(text[:4])
-        return {"year": year, "month": month if month is None or 1 <= month <= 12 else None}
+        return {"year": year, "month": month}
     begin, end = span
     if year is None and begin[:4] == end[:4]:
         year = int(begin[:4])

@@ -87,7 +87,9 @@ def add_functions(conn: sqlite3.Connection) -> None:
     """Makes ``in_area`` known to a connection; to be called before a query with an area."""
     areas: dict[str, Area] = {}
 
-    def in_area(wkt: str, longitude: float, latitude: float) -> bool:
+    def in_area(wkt: str, longitude: float | None, latitude: float | None) -> bool | None:
+        if longitude is None or latitude is None:
+            return None
         area = areas.get(wkt)
         if area is None:
             area = areas[wkt] = parse_area(wkt)
