@@ -30,7 +30,7 @@ from node.services.care import Care
 from node.services.derived import TOUCH_S, DerivedPictures
 from node.services.images import Picture
 from node.storage.db import Database
-from node.web import blobs, iiif, listing_api, pages, records_api
+from node.web import blobs, iiif, listing_api, pages, records_api, search_api
 from node.web.at_once import AtOnce
 from node.web.boundary import boundary_middleware, is_our_host
 from node.web.iiif_shown import WarmPictures
@@ -45,7 +45,7 @@ from runners.pyramid_file import PyramidDamaged, PyramidFile
 _OWN: Final = frozenset(
     (
         blobs.content, blobs.alias, blobs.alias_ni, records_api.resolve, records_api.specimen, records_api.medium,
-        records_api.media_of_bytes, records_api.annotation, listing_api.search_page, listing_api.changes, pages.home,
+        records_api.media_of_bytes, records_api.annotation, search_api.search_page, listing_api.changes, pages.home,
         pages.static, pages.policy, pages.robots, pages.healthz, iiif.image_api,
     )
 )  # fmt: skip
@@ -189,7 +189,7 @@ def build_reader_application(
     app[iiif.IMAGES] = pictures
     app[iiif.WARM_PICTURES] = WarmPictures(database, store.closings)
     app[FORWARDER] = Forwarder(core)
-    for module in (pages, blobs, iiif, records_api, listing_api):
+    for module in (pages, blobs, iiif, records_api, listing_api, search_api):
         app.add_routes([route for route in module.routes() if route.handler in _OWN])
     app.cleanup_ctx.append(_run_forwarder)
     return app

@@ -21,7 +21,7 @@ from web_world import SETTINGS as WORLD_SETTINGS
 from cas.ids import ContentId
 from linkeddata.times import format_time
 from node.folder import NodeFolder
-from node.storage.search import reindex
+from node.storage.search_index import reindex
 from node.web.session import Sessions, make_token, redeem_token
 
 Make = Callable[..., NodeFolder]

@@ -331,11 +331,11 @@ def test_every_route_that_a_reading_process_has_only_reads(pair_routes: dict[str
 
 @pytest.fixture
 def pair_routes() -> dict[str, str]:
-    from node.web import blobs, iiif, listing_api, pages, records_api
+    from node.web import blobs, iiif, listing_api, pages, records_api, search_api
 
     return {
         route.handler.__qualname__ + route.handler.__module__: route.method
-        for module in (pages, blobs, iiif, records_api, listing_api)
+        for module in (pages, blobs, iiif, records_api, listing_api, search_api)
         for route in module.routes()
         if route.handler in _OWN
     }
