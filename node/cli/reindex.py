@@ -1,35 +1,39 @@
-"""``vasculum reindex``: rebuilds the search tables, which are derived, and tidies the database."""
+"""``vasculum reindex``: rebuilds the search tables, which are derived, beside a running server."""
 
+import secrets
 from pathlib import Path
 
 import click
-import sqlite_utils
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from node.cli.errors import UserError
-from node.config import ConfigError, load_settings
-from node.storage.db import Database, DatabaseError
-from node.storage.search_index import reindex as rebuild
+from node.cli.errors import CommandFailed
+from node.cli.node_database import open_database
+from node.services.reindex import RebuildOvertaken, rebuild
 
 
 @click.command(epilog="Example: vasculum reindex hortus/")
 @click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
 def reindex(node_dir: Path) -> None:
-    """Rebuild the search tables of NODE_DIR from its records. Safe at any time, also beside a running server."""
-    try:
-        settings = load_settings(node_dir)
-        database = Database.open(settings.database_path)
-    except (ConfigError, DatabaseError) as error:
-        raise UserError(str(error)) from error
-    try:
-        with database.transaction() as conn:
-            count = rebuild(conn)
-    finally:
-        database.close()
-    # Administration is what sqlite-utils is for: optimise the full-text index and refresh the planner's statistics.
-    tables = sqlite_utils.Database(settings.database_path)
-    try:
-        tables["specimen_text"].optimize()  # type: ignore[union-attr, unused-ignore]
-        tables.analyze()
-    finally:
-        tables.close()
+    """Rebuild the search tables of NODE_DIR from its records. Safe at any time, also beside a running server.
+
+    The tables are built beside those in use, which go on answering, and take over at once. Needs as much room on the
+    disk as they take. Ctrl-C is safe: nothing has changed then.
+    """
+    columns = (
+        TextColumn("specimens"),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,}"),
+        TimeElapsedColumn(),
+    )
+    with open_database(node_dir) as database, Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=0)
+        try:
+            count = rebuild(
+                database,
+                token=secrets.token_hex(8),
+                progress=lambda done, total: bar.update(task, completed=done, total=total),
+            )
+        except RebuildOvertaken as error:
+            raise CommandFailed(str(error)) from error
     click.echo(f"{count} specimens indexed")
