@@ -13,7 +13,7 @@ Invariants:
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -119,27 +119,6 @@ async def fetch_descriptor(ports: ClientPorts, origin: str, pin: Pin | None) -> 
         envelope, origin=origin, pin=pin, now=ports.clock(), insecure_loopback=ports.insecure_loopback
     )
     return known, envelope
-
-
-async def count_media(ports: ClientPorts, origin: str, selection: Mapping[str, Sequence[str]]) -> int | None:
-    """How many specimens a node's public search finds for a selection: the cost estimate; None when it does not say."""
-    from urllib.parse import urlencode
-
-    query = urlencode([(name, value) for name, values in selection.items() for value in values] + [("limit", "1")])
-    try:
-        answer = await ports.transport.send(
-            OutgoingRequest(
-                method="GET",
-                url=f"{origin}/search?{query}",
-                headers={"Accept": "application/json"},
-                timeout_s=ports.timeout_s,
-            )
-        )
-        document = as_object(parse_json(answer.body), "a search answer")
-    except (TransportError, DocumentError):
-        return None
-    total = document.get("total", document.get("count"))
-    return total if answer.status == 200 and isinstance(total, int) and not isinstance(total, bool) else None
 
 
 async def recover_jobs(ports: ClientPorts, origin: str) -> list[tuple[JobStatus, Envelope, JobSpec]]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from federation.dispatch import NodeCourse
+from linkeddata.coverage import NoValue
 from linkeddata.job import ResultRow, StepCounts
 from linkeddata.json_strict import Json, as_object, get_str
 
@@ -92,6 +93,8 @@ class MergedAnswer:
     """Step -> pipeline digest -> origins; only steps with more than one digest."""
     coarser: tuple[NodeNote, ...] = ()
     """Nodes that answered coarser than asked."""
+    no_value: dict[str, tuple[NoValue, ...]] = field(default_factory=dict)
+    """Node origin -> records that the selection could not decide there for want of a value."""
 
     def to_json(self) -> dict[str, Json]:
         """Everything, for ``--format json``."""
@@ -117,6 +120,7 @@ class MergedAnswer:
                 for step, found in self.differing_versions.items()
             },
             "coarser": [note.to_json() for note in self.coarser],
+            "noValue": {origin: [item.to_json() for item in found] for origin, found in self.no_value.items()},
         }
 
 
@@ -129,6 +133,7 @@ def merge(courses: Iterable[NodeCourse], not_asked: Iterable[NotAsked], *, granu
     apart: list[MergedRow] = []
     counts: dict[str, tuple[StepCounts, ...]] = {}
     coarser: list[NodeNote] = []
+    no_value: dict[str, tuple[NoValue, ...]] = {}
     for course in courses:
         note = NodeNote(origin=course.origin, name=course.name, reasons=course.reasons, rule=course.rule)
         notes[_place(course)].append(note)
@@ -137,6 +142,8 @@ def merge(courses: Iterable[NodeCourse], not_asked: Iterable[NotAsked], *, granu
         stated = course.counts or (() if course.status is None else tuple(item.counts for item in course.status.steps))
         if stated:
             counts[course.origin] = stated
+        if course.status is not None and course.status.no_value:
+            no_value[course.origin] = course.status.no_value
         if course.granularity and course.granularity != granularity:
             coarser.append(
                 NodeNote(origin=course.origin, name=course.name, reasons=(f"answered as {course.granularity}",))
@@ -157,6 +164,7 @@ def merge(courses: Iterable[NodeCourse], not_asked: Iterable[NotAsked], *, granu
         not_asked=tuple(not_asked),
         differing_versions=_versions(rows, apart),
         coarser=tuple(coarser),
+        no_value=no_value,
     )
 
 

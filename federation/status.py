@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final, Literal
 
+from linkeddata.coverage import NoValue, parse_no_value
 from linkeddata.errors import DocumentError
 from linkeddata.job import MAX_STEPS, StepCounts, parse_step_counts
 from linkeddata.json_strict import Json, as_object, get_int, get_list, get_object, get_str, get_strings
@@ -60,6 +61,8 @@ class JobStatus:
     images: int = 0
     size_bytes: int = 0
     snapshot: str = ""
+    no_value: tuple[NoValue, ...] = ()
+    """Records that one condition of the selection could not decide, when the job was sent."""
     steps: tuple[StepStatus, ...] = ()
 
     @property
@@ -90,7 +93,12 @@ class JobStatus:
             "approval": approval,
             "reasons": list(self.reasons),
             "rule": self.rule,
-            "selection": {"images": self.images, "bytes": self.size_bytes, "snapshot": self.snapshot},
+            "selection": {
+                "images": self.images,
+                "bytes": self.size_bytes,
+                "snapshot": self.snapshot,
+                "noValue": [item.to_json() for item in self.no_value],
+            },
             "steps": [step.to_json() for step in self.steps],
         }
         if self.started is not None:
@@ -127,6 +135,7 @@ def parse_status(value: Json) -> JobStatus:
         images=get_int(selection, "images", low=0, high=_MAX_COUNT),
         size_bytes=get_int(selection, "bytes", low=0, high=2**53 - 1),
         snapshot=get_str(selection, "snapshot", max_chars=100),
+        no_value=parse_no_value(selection),
         steps=tuple(_step(item) for item in get_list(document, "steps", max_items=MAX_STEPS)),
     )
 

@@ -25,7 +25,7 @@ from linkeddata.json_strict import (
 )
 from linkeddata.matching import parse_match
 from linkeddata.outputs import CONTRACTS
-from linkeddata.selection import Selection, parse_selection
+from linkeddata.selection import Selection, check_portable, parse_selection
 from linkeddata.times import format_time, parse_time
 
 Answer = Literal["yes", "no", "cannot tell"]
@@ -145,6 +145,8 @@ def parse_job_spec(value: Json) -> JobSpec:
     if reuse not in ("exact", "conformant"):
         raise DocumentError("reuse is exact or conformant")
     audience = get_strings(document, "audience", max_items=MAX_AUDIENCE, max_chars=300)
+    selection = parse_selection(get_object(document, "selection"))
+    check_portable(selection)
     if not audience:
         raise DocumentError("audience must name the nodes that are asked")
     return JobSpec(
@@ -155,7 +157,7 @@ def parse_job_spec(value: Json) -> JobSpec:
         requester_name=get_str(requester, "name", max_chars=200, default=""),
         audience=audience,
         steps=steps,
-        selection=parse_selection(get_object(document, "selection")),
+        selection=selection,
         first=get_int(document, "first", low=1, high=MAX_IMAGES) if "first" in document else None,
         emit=_emit(document["emit"], steps) if "emit" in document else None,
         granularity=granularity,

@@ -26,7 +26,7 @@ from linkeddata.envelope import JOB_SPEC, seal
 from linkeddata.errors import DocumentError
 from linkeddata.job import Emit, JobSpec, JobStep
 from linkeddata.matching import parse_match
-from linkeddata.selection import Selection, parse_where
+from linkeddata.selection import Selection, check_portable
 from linkeddata.times import format_time
 from node.cli import job_output
 from node.cli.errors import CommandFailed, UserError
@@ -35,6 +35,7 @@ from node.cli.job_recover import rebuild_handles
 from node.cli.key import KEY_OPTION
 from node.cli.nodes import NODE_OPTION, REGISTRY_OPTION, look
 from node.cli.research import check_address, load_key, make_ports, state_folder
+from node.cli.saved_selections import SELECTION_OPTION, WHERE_OPTION, chosen
 
 LIFETIME = timedelta(days=14)
 """How long a job may wait for a person before it has to be asked again."""
@@ -54,7 +55,8 @@ def job() -> None:
 @click.argument("steps")
 @REGISTRY_OPTION
 @NODE_OPTION
-@click.option("--where", default="", help="Which specimens, e.g. 'kingdom=Plantae year=1800,1900 q=brazil'.")
+@WHERE_OPTION
+@SELECTION_OPTION
 @click.option("--match", default=None, help="Text to look for; WORD~1 allows one mistake; words mean all of them.")
 @click.option("--first", type=click.IntRange(1), default=None, help="Only so many images at each node.")
 @click.option(
@@ -82,6 +84,7 @@ def submit(
     registries: tuple[str, ...],
     origins: tuple[str, ...],
     where: str,
+    saved: str | None,
     match: str | None,
     first: int | None,
     granularity: Literal["record", "count", "boolean"],
@@ -102,8 +105,9 @@ def submit(
     """
     key = load_key(key_path)
     outputs = outputs_of(steps)
+    selection = chosen(where, saved)
     try:
-        selection = parse_where(where)
+        check_portable(selection)
         if match is not None:
             parse_match(match)
     except DocumentError as error:
@@ -138,7 +142,9 @@ def submit(
         publish=publish,
         reuse="exact" if exact else "conformant",
     )
-    found = Handle(job=plan.to_job(spec, key), not_asked=plan.not_asked, registries=places, question=where)
+    found = Handle(
+        job=plan.to_job(spec, key), not_asked=plan.not_asked, registries=places, question=selection.to_text()
+    )
     path = handle_path or state_folder() / "jobs" / f"{now:%Y%m%d-%H%M%S}-{spec.id[9:17]}.json"
     _save(found, path)
     click.echo(f"handle: {path}", err=True)

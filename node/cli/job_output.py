@@ -151,6 +151,7 @@ def print_summary(console: Console, answer: MergedAnswer) -> None:
     for item in answer.totals:
         for reason, number in sorted(item.reasons.items(), key=lambda pair: -pair[1])[:8]:
             console.print(f"  cannot tell, {item.step}: {number} x {reason}", markup=False, highlight=False)
+    _print_no_value(console, answer)
     for label, notes in (
         ("still working", answer.working),
         ("held, waits for a person", answer.held),
@@ -185,6 +186,12 @@ def names_of(answer: MergedAnswer) -> dict[str, str]:
     ]  # fmt: skip
     used = Counter(note.name for note in notes)
     return {note.origin: note.name if used[note.name] == 1 else f"{note.name} {note.origin}" for note in notes}
+
+
+def _print_no_value(console: Console, answer: MergedAnswer) -> None:
+    for origin, left in answer.no_value.items():
+        for condition in left:
+            console.print(f"  not asked about at {origin}: {condition.to_text()}", markup=False, highlight=False)
 
 
 def _numbers(item: StepCounts) -> tuple[str, ...]:

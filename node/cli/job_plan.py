@@ -8,12 +8,14 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from federation.client import ClientPorts, FederatedJob, count_media
+from federation.client import ClientPorts, FederatedJob
 from federation.dispatch import NodeCourse
 from federation.errors import FederationError
 from federation.identity import SigningKey
 from federation.merge import NotAsked
 from federation.registry import matches_summary
+from federation.search import ask_coverage
+from linkeddata.coverage import Covered
 from linkeddata.envelope import JOB_SPEC, seal
 from linkeddata.job import JobSpec
 from linkeddata.selection import Selection
@@ -35,8 +37,13 @@ class Asked:
     """A node that will be asked, its descriptor fresh from its origin."""
 
     found: Found
-    specimens: int | None
-    """How many its public search finds for the selection."""
+    covers: Covered | None
+    """How much its public search finds for the selection; None: it does not say."""
+
+    @property
+    def specimens(self) -> int | None:
+        """How many its public search finds for the selection."""
+        return None if self.covers is None else self.covers.records
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,6 +75,8 @@ class Plan:
                     f"specimen{'' if item.specimens == 1 else 's'}",
                     style="bold", markup=False, highlight=False, soft_wrap=True,
                 )  # fmt: skip
+                for line in _extent(item.covers):
+                    console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
             table = Table(show_header=False, box=None, padding=(0, 1, 0, 2))
             for label, lines in (("computes", offers), ("policy", rules)):
                 for number_of_line, line in enumerate(lines):
@@ -102,6 +111,15 @@ class Plan:
         )
 
 
+def _extent(covers: Covered | None) -> list[str]:
+    if covers is None:
+        return []
+    lines = [item.to_text() for item in covers.no_value]
+    if covers.images is not None and covers.size_bytes is not None:
+        lines.insert(0, f"{covers.images:,} images, {covers.size_bytes / 1e6:,.1f} MB")
+    return lines
+
+
 def outputs_of(steps: str) -> tuple[str, ...]:
     """``label-text,barcode`` as output contracts."""
     names = [name.strip() for name in steps.split(",") if name.strip()]
@@ -122,7 +140,7 @@ async def plan_nodes(
     """Looks for nodes, fetches each descriptor from its origin, and says who is asked."""
     cache = NodeCache()
     finding = await find_nodes(ports, registries=registries, nodes=origins, cache=cache)
-    kingdoms = next((values for name, values in selection.terms if name == "kingdom"), ())
+    kingdoms = selection.values_needed("kingdom")
     asked: dict[str, Asked] = {}
     skipped: list[NotAsked] = []
     unreachable: dict[str, tuple[str, str]] = {}
@@ -141,8 +159,8 @@ async def plan_nodes(
             age = max(0, int((ports.clock() - fresh.seen).total_seconds()))
             skipped.append(NotAsked(origin=fresh.origin, name=fresh.descriptor.name, rule=rule, summary_age_s=age))
             return
-        number = await count_media(ports, found.origin, selection.to_json())
-        asked[found.origin] = Asked(found=fresh, specimens=number)
+        covers = await ask_coverage(ports.transport, found.origin, selection, timeout_s=ports.timeout_s)
+        asked[found.origin] = Asked(found=fresh, covers=covers)
 
     await asyncio.gather(*(one(found) for found in finding.nodes.values()))
     for origin in origins:

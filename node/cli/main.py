@@ -49,6 +49,7 @@ COMMANDS: Final[dict[str, str]] = {
     "key": "node.cli.key:key",
     "nodes": "node.cli.nodes:nodes",
     "search": "node.cli.search:search",
+    "selection": "node.cli.selection:selection",
     "job": "node.cli.job:job",
     "id": "node.cli.ids:show_id",
     "ipfs": "node.cli.ipfs:ipfs",

@@ -4,7 +4,6 @@ import asyncio
 import json
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlencode
 
 import click
 from rich.console import Console
@@ -14,12 +13,15 @@ from rich.text import Text
 from federation.errors import TransportError
 from federation.http_transport import HttpTransport
 from federation.plain_text import without_control
-from federation.transport import OutgoingRequest, Transport
+from federation.search import search_request
+from federation.transport import Transport
+from linkeddata.coverage import NoValue, parse_no_value
 from linkeddata.errors import DocumentError
 from linkeddata.json_strict import Json, as_object, get_list, get_object, get_str, parse_json
-from linkeddata.selection import Selection, parse_where
-from node.cli.errors import CommandFailed, UserError
+from linkeddata.selection import Selection
+from node.cli.errors import CommandFailed
 from node.cli.nodes import NODE_OPTION, REGISTRY_OPTION, look
+from node.cli.saved_selections import SELECTION_OPTION, chosen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,21 +32,22 @@ class NodeHits:
     name: str
     total: int = 0
     records: tuple[dict[str, Json], ...] = ()
+    no_value: tuple[NoValue, ...] = ()
     problem: str = ""
 
 
 @click.command(epilog="Example: vasculum search 'kingdom=Plantae q=martius' --registry https://registry.example.org")
 @click.argument("where", default="")
+@SELECTION_OPTION
 @REGISTRY_OPTION
 @NODE_OPTION
 @click.option("--limit", type=click.IntRange(1, 100), default=10, show_default=True, help="Records of each node.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def search(where: str, registries: tuple[str, ...], origins: tuple[str, ...], limit: int, as_json: bool) -> None:
+def search(
+    where: str, saved: str | None, registries: tuple[str, ...], origins: tuple[str, ...], limit: int, as_json: bool
+) -> None:
     """Search the public records of nodes; WHERE is written like that of `vasculum job submit`."""
-    try:
-        selection = parse_where(where)
-    except DocumentError as error:
-        raise UserError(str(error)) from error
+    selection = chosen(where, saved)
     finding = look(registries, origins)
     found = asyncio.run(
         _ask_all({item.origin: item.descriptor.name for item in finding.nodes.values()}, selection, limit)
@@ -53,7 +56,7 @@ def search(where: str, registries: tuple[str, ...], origins: tuple[str, ...], li
         lines = [
             {
                 "node": hits.origin, "name": hits.name, "total": hits.total, "records": list(hits.records),
-                "problem": hits.problem,
+                "noValue": [item.to_json() for item in hits.no_value], "problem": hits.problem,
             }
             for hits in found
         ]  # fmt: skip
@@ -75,23 +78,21 @@ async def _ask_all(nodes: dict[str, str], selection: Selection, limit: int) -> l
 
 async def ask(transport: Transport, origin: str, name: str, selection: Selection, limit: int) -> NodeHits:
     """One node's answer; a node that does not answer well is a line with its problem."""
-    pairs = [(key, value) for key, values in selection.to_json().items() for value in values]
-    request = OutgoingRequest(
-        method="GET",
-        url=f"{origin}/search?{urlencode([*pairs, ('limit', str(limit))])}",
-        headers={"Accept": "application/json"},
-    )
+    request = search_request(origin, selection, limit=limit)
     try:
         answer = await transport.send(request)
         if answer.status != 200:
             return NodeHits(origin=origin, name=name, problem=f"answered {answer.status}")
         document = as_object(parse_json(answer.body, max_bytes=request.max_bytes), "an answer")
         total = document.get("total")
+        no_value = parse_no_value(document)
         items = get_list(document, "results" if "results" in document else "items", max_items=1000)
         records = tuple(_record(item, origin) for item in items)
     except (TransportError, DocumentError) as error:
         return NodeHits(origin=origin, name=name, problem=str(error))
-    return NodeHits(origin=origin, name=name, total=total if isinstance(total, int) else 0, records=records)
+    return NodeHits(
+        origin=origin, name=name, total=total if isinstance(total, int) else 0, records=records, no_value=no_value
+    )
 
 
 def _record(value: Json, origin: str) -> dict[str, Json]:
@@ -118,5 +119,5 @@ def _print(found: list[NodeHits]) -> None:
     if table.row_count:
         console.print(table)
     for hits in found:
-        said = hits.problem or f"{hits.total:,} specimens"
+        said = hits.problem or "; ".join([f"{hits.total:,} specimens", *(item.to_text() for item in hits.no_value)])
         console.print(f"{hits.name}  {hits.origin}: {said}", markup=False, highlight=False)

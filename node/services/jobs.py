@@ -30,6 +30,7 @@ from federation.plain_text import has_control
 from federation.status import JobStatus, State, StepStatus
 from linkeddata.answers import UnitAnswer, answer_of, cannot_tell
 from linkeddata.canon import canonical_bytes
+from linkeddata.coverage import NoValue
 from linkeddata.envelope import CONFORMANCE_REPORT, JOB_SPEC, RESULT_PAGE, Envelope, open_envelope, parse_envelope, seal
 from linkeddata.errors import DocumentError
 from linkeddata.job import Granularity, JobSpec, ResultPage, ResultRow, StepCounts, parse_job_spec
@@ -46,6 +47,7 @@ from node.storage import journal, people
 from node.storage.db import Database, DatabaseError
 from node.storage.facts import bytes_facts
 from node.storage.jobs import JobRow, ResultSource
+from node.storage.search import count_no_value
 from node.storage.search_media import SelectedMedium, select_media
 
 LOG = logging.getLogger(__name__)
@@ -135,7 +137,8 @@ class JobService:
         steps = job_rules.plan_steps(spec, offers)
         used = [offer for offer in offers if offer.digest in {step.pipeline for step in steps}]
         # 4. What it covers, fixed now.
-        snapshot = job_rules.take_snapshot(steps, await self._select(spec))
+        media, no_value = await self._select(spec)
+        snapshot = job_rules.take_snapshot(steps, media)
         # 5. Policy.
         decision = job_rules.decide_job(
             self._policy, spec, snapshot,
@@ -150,7 +153,7 @@ class JobService:
             decision="held" if held else "accepted", approval="waiting" if held else "not needed",
             reasons=decision.reasons, rule=decision.rule, publish=spec.publish,
             snapshot_digest=store.snapshot_digest(steps, snapshot.rows), images=snapshot.images,
-            size_bytes=snapshot.size_bytes, enqueued=False,
+            size_bytes=snapshot.size_bytes, no_value=no_value, enqueued=False,
             message="waiting for approval by the collection" if held else "accepted",
             created=now, started=None, finished=None, updated=now,
             expires=min(spec.expires, _after(now, self._settings.policy.hold_expires_s)),
@@ -193,10 +196,15 @@ class JobService:
                 retry_after_s=60,
             )  # fmt: skip
 
-    async def _select(self, spec: JobSpec) -> Sequence[SelectedMedium]:
+    async def _select(self, spec: JobSpec) -> tuple[Sequence[SelectedMedium], tuple[NoValue, ...]]:
         viewer = Viewer(kid=spec.requester_kid)
+
+        def read(conn: sqlite3.Connection) -> tuple[Sequence[SelectedMedium], tuple[NoValue, ...]]:
+            media = select_media(conn, spec.selection, viewer, first=spec.first)
+            return media, count_no_value(conn, spec.selection, viewer)
+
         try:
-            return await self._database.read(lambda conn: select_media(conn, spec.selection, viewer, first=spec.first))
+            return await self._database.read(read)
         except sqlite3.OperationalError as error:
             raise JobNotTaken(
                 422, "selection-too-large", "Selection too large", reasons=["the selection takes too long: narrow it"]
@@ -434,7 +442,7 @@ class JobService:
             progress=100 if job.status == "successful" else 0 if job.decision == "held" else min(done, 99),
             message=job.message, created=job.created, updated=job.updated, started=job.started, finished=job.finished,
             approval=job.approval, approval_expires=job.expires if job.approval == "waiting" else None,
-            reasons=job.reasons, rule=job.rule, images=job.images, size_bytes=job.size_bytes,
+            reasons=job.reasons, rule=job.rule, images=job.images, size_bytes=job.size_bytes, no_value=job.no_value,
             snapshot=job.snapshot_digest,
             steps=tuple(
                 StepStatus(

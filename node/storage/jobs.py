@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from federation.status import Approval, State
 from linkeddata.canon import digest_text
+from linkeddata.coverage import NoValue, parse_no_value
 from linkeddata.job import Answer
 from linkeddata.pipeline import ConformanceReport
 from linkeddata.times import format_time, parse_time
@@ -93,6 +94,7 @@ class JobRow:
     snapshot_digest: str
     images: int
     size_bytes: int
+    no_value: tuple[NoValue, ...]
     enqueued: bool
     message: str
     created: datetime
@@ -138,14 +140,14 @@ def insert(conn: sqlite3.Connection, job: JobRow, rows: Iterable[SnapshotRow]) -
     conn.execute(
         """INSERT INTO job (id, spec_id, envelope, spec_digest, requester_kid, requester_name, purpose,
              process_id, response, steps, status, decision, approval, reasons, rule, publish, snapshot_digest,
-             images, bytes, enqueued, message, created, started, finished, updated, expires)
-           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
+             images, bytes, no_value, enqueued, message, created, started, finished, updated, expires)
+           VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)""",
         (
             job.id, job.spec_id, job.envelope, job.spec_digest, job.requester_kid, job.requester_name, job.purpose,
             job.process_id, job.response, json.dumps([step.to_json() for step in job.steps]), job.status, job.decision,
             job.approval, json.dumps(list(job.reasons)), job.rule, int(job.publish), job.snapshot_digest, job.images,
-            job.size_bytes, int(job.enqueued), job.message, format_time(job.created), _text(job.started),
-            _text(job.finished), format_time(job.updated), format_time(job.expires),
+            job.size_bytes, _no_value(job), int(job.enqueued), job.message, format_time(job.created),
+            _text(job.started), _text(job.finished), format_time(job.updated), format_time(job.expires),
         ),
     )  # fmt: skip
     conn.executemany(
@@ -400,10 +402,15 @@ def _job(row: sqlite3.Row) -> JobRow:
         status=row["status"], decision=row["decision"], approval=row["approval"],
         reasons=tuple(json.loads(row["reasons"])), rule=row["rule"], publish=bool(row["publish"]),
         snapshot_digest=row["snapshot_digest"], images=row["images"], size_bytes=row["bytes"],
+        no_value=parse_no_value({"noValue": json.loads(row["no_value"])}),
         enqueued=bool(row["enqueued"]), message=row["message"], created=parse_time(row["created"]),
         started=_time(row["started"]), finished=_time(row["finished"]), updated=parse_time(row["updated"]),
         expires=parse_time(row["expires"]),
     )  # fmt: skip
+
+
+def _no_value(job: JobRow) -> str:
+    return json.dumps([item.to_json() for item in job.no_value])
 
 
 def _text(moment: datetime | None) -> str | None:

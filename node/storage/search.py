@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from linkeddata.access import AccessClass
+from linkeddata.coverage import NoValue
 from linkeddata.errors import DocumentError, SelectionError
 from linkeddata.json_strict import Json, parse_json
 from linkeddata.search_terms import SEARCH_PARAMETERS, TEXTUAL, Kind, find_parameter
@@ -78,18 +79,6 @@ class Hit:
     """IRI of its first medium."""
     marks: tuple[MarkedText, ...] = ()
     """Marks that made it a hit, the first few."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NoValue:
-    """Records that fit all other conditions and have no value for these parameters."""
-
-    keys: tuple[str, ...]
-    count: int
-
-    def to_json(self) -> dict[str, Json]:
-        """For an answer."""
-        return {"keys": list(self.keys), "count": self.count}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,21 +8,12 @@ import sqlite3
 from dataclasses import dataclass
 
 from linkeddata.access import AccessClass
+from linkeddata.coverage import Covered
 from linkeddata.selection import Selection
 from node.access import Viewer
-from node.storage.search import NoValue, check_viewer, count, count_no_value
+from node.storage.search import check_viewer, count, count_no_value
 from node.storage.search_index import HAS_IMAGE
 from node.storage.search_sql import Query, add_functions, where
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Covered:
-    """How much a selection covers."""
-
-    records: int
-    images: int
-    size_bytes: int
-    no_value: tuple[NoValue, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

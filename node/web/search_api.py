@@ -17,12 +17,13 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
+from linkeddata.coverage import Covered
 from linkeddata.spreadsheet import inert
 from node.access import Door, Viewer, decide
 from node.storage.facts import medium_facts
 from node.storage.search import Hit, SearchPage, look
 from node.storage.search_index import walk
-from node.storage.search_media import Covered, covered
+from node.storage.search_media import covered
 from node.web.keys import DATABASE, SETTINGS
 from node.web.negotiate import JSON_LD, wants_html
 from node.web.pages import called, render

@@ -179,6 +179,26 @@ async def test_one_question_from_the_command_line(world, shell: Shell, tmp_path:
     assert kept[0]["nodes"] == {"done": 2}
 
 
+async def test_a_selection_is_saved_counted_at_nodes_and_sent(world, shell: Shell) -> None:
+    nodes, registry, _ = world
+    out = await shell("selection", "save", "plants", "--where", "kingdom=Plantae year=1900", "--registry", registry)
+    assert f"{nodes[0].origin}: 0 specimens, 0 images, 0.0 MB; 3 more have no year" in out
+    predicate = '{"type": "or", "predicates": [{"type": "equals", "key": "KINGDOM", "value": "plantae"}, {"type": "isNotNull", "parameter": "YEAR"}]}'
+    saved = json.loads(
+        await shell("selection", "save", "plants", "--replace", "--where", predicate, "--registry", registry, "--json")
+    )
+    assert {saved["covers"][node.origin]["records"] for node in (nodes[0], nodes[1], nodes[3])} == {3}
+    assert saved["covers"][nodes[2].origin]["records"] == 0
+    found = json.loads(await shell("search", "--selection", "plants", "--registry", registry, "--json"))["nodes"]
+    assert {item["node"]: item["total"] for item in found}[nodes[1].origin] == 3
+    sent = json.loads(
+        await shell("job", "submit", "barcode", "--selection", "plants", "--node", nodes[0].origin, "--yes", "--json")
+    )
+    assert "would look at 3 specimens\n  3 images" in shell.err
+    assert sent["answered"][0]["name"] == "Leiden"
+    assert len(sent["rows"]) == 3
+
+
 async def test_what_is_said_around_a_job_is_short_and_can_be_typed(world, shell: Shell, tmp_path: Path) -> None:
     nodes, registry, _ = world
     elsewhere = tmp_path / "my jobs" / "martius.json"

@@ -8,11 +8,15 @@ from pathlib import Path
 import pytest
 from federation_world import BARCODE, ENVIRONMENT, MANIFEST, Clock, SmallNode, make_node, make_spec, signed
 
+from federation.dispatch import NodeCourse
 from federation.identity import SigningKey
+from federation.merge import merge
+from federation.status import parse_status
 from linkeddata.access import AccessClass
 from linkeddata.envelope import parse_envelope
 from linkeddata.job import JobStep, parse_result_page
 from linkeddata.json_strict import parse_json
+from linkeddata.selection import parse_where
 from node.access import ANONYMOUS, STAFF, Viewer
 from node.services import requests as service
 from node.services.job_rules import JobNotTaken, job_id_of
@@ -65,6 +69,32 @@ async def test_a_job_runs_and_only_its_submitter_and_staff_see_it(node: SmallNod
         assert await node.jobs.cancel(job_id, stranger) is None
         assert await node.jobs.list_jobs(stranger) == []
     assert await node.jobs.status(job_id, STAFF) is not None
+
+
+async def test_a_job_tells_how_many_records_its_selection_could_not_decide(node: SmallNode) -> None:
+    selection = parse_where("kingdom=Plantae year=1700,2000")
+    made = await submit(node, replace(make_spec(R, [node.origin]), selection=selection))
+    assert (made.status.images, [item.to_json() for item in made.status.no_value]) == (
+        0,
+        [{"keys": ["year"], "count": 2}],
+    )
+    document = made.status.to_json(origin=node.origin)
+    assert parse_status(document) == made.status
+    course = NodeCourse(origin=node.origin, name="N", phase="watching", status=made.status)
+    assert merge([course], (), granularity="record").to_json()["noValue"] == {
+        node.origin: [{"keys": ["year"], "count": 2}]
+    }
+    del document["selection"]["noValue"]  # a node of before
+    assert parse_status(document).no_value == ()
+
+
+async def test_a_job_runs_on_what_a_predicate_selects_and_never_on_a_local_key(node: SmallNode) -> None:
+    predicate = '{"type": "or", "predicates": [{"type": "isNull", "parameter": "KINGDOM"}, {"type": "isNull", "parameter": "YEAR"}]}'
+    made = await submit(node, replace(make_spec(R, [node.origin]), selection=parse_where(predicate)))
+    assert made.status.images == 2
+    with pytest.raises(JobNotTaken) as caught:
+        await submit(node, replace(make_spec(R, [node.origin], number=2), selection=parse_where("localAccess=open")))
+    assert (caught.value.status, "one node only" in str(caught.value.reasons)) == (400, True)
 
 
 async def test_first_bounds_the_images_and_is_what_the_policy_sees(tmp_path: Path, clock: Clock) -> None:
