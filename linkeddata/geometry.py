@@ -40,6 +40,12 @@ class Area:
         found = [point[1] for rings in self.polygons for point in rings[0]]
         return min(found), max(found)
 
+    @property
+    def longitudes(self) -> tuple[float, float]:
+        """Westernmost and easternmost, as written."""
+        found = [point[0] for rings in self.polygons for point in rings[0]]
+        return min(found), max(found)
+
     def contains(self, longitude: float, latitude: float) -> bool:
         """Whether the point is in it or on an edge of it."""
         return any(

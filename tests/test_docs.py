@@ -24,6 +24,8 @@ from remote_world import ON_NEED, Elsewhere, elsewhere
 from review_world import CODES, ReviewWorld, review_world, text_result
 from review_world import line as read_line
 
+from linkeddata.search_terms import SEARCH_PARAMETERS
+from linkeddata.selection import parse_where
 from node import config
 from node.app import build_application
 from node.cli.main import cli, run
@@ -31,6 +33,7 @@ from node.config import load_settings
 from node.demo import collections
 from node.folder import NodeFolder, open_folder
 from node.setup import NewNode, create_node
+from node.web.search_question import read_body
 from runners.catalogue import Catalogue
 
 DOCS = ROOT / "docs"
@@ -379,6 +382,45 @@ def test_the_page_about_the_review_runs(
     assert "undone" in said["retract hortus --undo"]
     assert "next time: --since" in said["corrections export --since --out"]
     assert "X-0" in said["corrections export --since"]
+
+
+def test_the_page_about_searching_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every command of the page; its predicate and its parameters are read, and it names every parameter there is."""
+    hortus = next(item for item in collections.institutions() if item.folder == "hortus")
+    tiny = dataclasses.replace(hortus, folder="export", sheets=hortus.sheets[:2])
+    monkeypatch.setattr(collections, "institutions", lambda: (tiny,))
+    collections.write_collections(tmp_path, tmp_path / "truth" / "truth.json", seed=1)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.delenv("VASCULUM_REGISTRY", raising=False)
+    init = ["init", "hortus", "--name", "Hortus", "--public-url", "https://images.example.org", "--licence", "CC0"]
+    assert run([*init, "--source", "herbarium"]) == 0
+    assert run(["ingest", "hortus", "export", "--source", "herbarium"]) == 0
+    text = (DOCS / "reference-search.md").read_text("utf-8")
+    said: dict[str, str] = {}
+    for line in shown_lines(text):
+        words = shlex.split(line)[1:]
+        capsys.readouterr()
+        assert run(words) == 0, f"{line}: {capsys.readouterr()}"
+        said[" ".join(words[:2])] = capsys.readouterr().out
+    assert len(said) == 5
+    assert [item["name"] for item in json.loads(said["selection list"])] == ["early-types", "not-german"]
+    assert "hortus: 0 specimens, 0 images" in said["selection show"]
+    assert "2 specimens indexed" in said["reindex hortus"]
+    body = json.loads(re.findall(r"```json\n(.*?)```", text, re.DOTALL)[0])
+    assert read_body(json.dumps(body).encode()).wanted.facets == ("family", "typeStatus")
+    for where in re.findall(
+        r"^\| `([^`]+)`(?:, `([^`]+)`)? \| [^|]+ \|$", text.partition("## Parameters")[0], re.MULTILINE
+    ):
+        for item in filter(None, where):
+            if "=" in item or "~" in item:
+                parse_where(item if item.count("=") > 1 and not item.startswith("q") else shlex.quote(item))
+    table = text.partition("## Parameters")[2].partition("## Predicates")[0]
+    assert set(re.findall(r"`([\w.]+)`", "".join(re.findall(r"^\| ([^|]+) \|", table, re.MULTILINE)))) == set(
+        SEARCH_PARAMETERS
+    )
 
 
 BACKUP = "## Backup of the store"

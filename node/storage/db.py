@@ -40,6 +40,8 @@ T = TypeVar("T")
 
 BUSY_TIMEOUT_S: Final = 30.0
 """How long a writer waits for another process (an ingest beside a running server) before it gives up."""
+READ_CACHE_KIB: Final = 32 * 1024
+"""Pages of the file that each reading thread keeps at most: the indexes that searching walks along."""
 READ_LIMIT_S: Final = 5.0
 """A read that runs longer is stopped: no page needs it, and a hostile query must not hold a thread."""
 GROUP_LIMIT: Final = 256
@@ -304,6 +306,7 @@ def connect(path: Path, *, read_only: bool = False, only_reads: bool = False) ->
     conn.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 200)
     if read_only:
         conn.execute("PRAGMA query_only=ON")
+        conn.execute(f"PRAGMA cache_size=-{READ_CACHE_KIB}")
     return conn
 
 

@@ -24,7 +24,17 @@ from linkeddata.json_strict import Json, parse_json
 from linkeddata.search_terms import SEARCH_PARAMETERS, TEXTUAL, Kind, find_parameter
 from linkeddata.selection import All, Annotated, Condition, Selection, Words, leaves
 from node.access import Viewer
-from node.storage.search_sql import COLUMNS, Query, add_functions, fts_query, marks, where, without_value
+from node.storage.search_sql import (
+    COLUMNS,
+    PUBLIC,
+    Query,
+    add_functions,
+    fts_query,
+    marks,
+    split_words,
+    where,
+    without_value,
+)
 
 SORTS: Final[dict[str, str]] = {
     "scientificName": "scientific_name", "catalogNumber": "catalog_number", "recordedBy": "recorded_by",
@@ -41,6 +51,8 @@ FACETS: Final = tuple(
     if item.kind in (*TEXTUAL, Kind.WHOLE) and name in COLUMNS and not item.is_local
 )
 MAX_FACETS: Final = 8
+MANY: Final = 50
+"""When more than one in so many fits, a page is found sooner along the numbers than by an index and a sort."""
 MAX_FACET_VALUES: Final = 100
 MARKS_PER_HIT: Final = 5
 
@@ -135,13 +147,13 @@ def look(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, wanted:
     if wanted.sort == RELEVANCE and selection.q is not None:
         rows, following = _best(conn, selection, viewer, wanted.limit), None
     else:
-        rows, following = _page(conn, selection, viewer, wanted)
+        rows, following = _page(conn, selection, viewer, wanted, total)
     return SearchPage(
         hits=tuple(_hit(conn, row, selection, viewer) for row in rows),
         total=total,
         next=following,
         no_value=count_no_value(conn, selection, viewer),
-        facets=tuple(_facet(conn, selection, viewer, name, wanted.facet_limit) for name in facets),
+        facets=_facets(conn, selection, viewer, facets, wanted.facet_limit),
         ranked=min(total, MAX_RANKED) if wanted.sort == RELEVANCE and selection.q is not None else None,
     )
 
@@ -155,8 +167,12 @@ def count(conn: sqlite3.Connection, selection: Selection, viewer: Viewer) -> int
         hidden = int(conn.execute("SELECT count(*) FROM specimen_facet WHERE n < 0").fetchone()[0])
         return total if viewer.is_staff else total - hidden
     query = Query()
-    text = where(selection, viewer, query, is_counted=True)
-    return int(conn.execute(f"SELECT count(*) FROM specimen_facet f WHERE {text}", query.params).fetchone()[0])
+    words, others = split_words(selection)
+    if words is not None and others.tree == All() and not viewer.is_staff:
+        text = f"SELECT count(*) FROM specimen_text WHERE {_matching(words, query, 'specimen_text')}"
+    else:
+        text = f"SELECT count(*) FROM specimen_facet f WHERE {where(selection, viewer, query, is_counted=True)}"
+    return int(conn.execute(text, query.params).fetchone()[0])
 
 
 def count_no_value(conn: sqlite3.Connection, selection: Selection, viewer: Viewer) -> tuple[NoValue, ...]:
@@ -190,10 +206,18 @@ _FIELDS: Final = """f.n, f.iri, f.access, r.body,
 
 
 def _page(
-    conn: sqlite3.Connection, selection: Selection, viewer: Viewer, wanted: Wanted
+    conn: sqlite3.Connection, selection: Selection, viewer: Viewer, wanted: Wanted, total: int
 ) -> tuple[list[sqlite3.Row], str | None]:
     query = Query({"staff": viewer.is_staff, "limit": wanted.limit + 1})
-    text = where(selection, viewer, query)
+    words, others = split_words(selection)
+    is_many = total * MANY > _size(conn)
+    is_text = words is not None and not wanted.sort and not viewer.is_staff and (is_many or others.tree == All())
+    if words is not None and is_text:  # the full-text index yields hits one by one, in the order of their numbers
+        tables = "specimen_text t CROSS JOIN specimen_facet f ON f.n = t.rowid"
+        text = f"{_matching(words, query, 't')} AND {where(others, viewer, query)}"
+    else:
+        tables = "specimen_facet f" + (" NOT INDEXED" if is_many and not wanted.sort else "")
+        text = where(selection, viewer, query)
     name = wanted.sort.removeprefix("-")
     if name and name not in SORTS:
         raise SelectionError(f"sort is one of {', '.join(SORTS)} (with - before it: downwards) or relevance (with q)")
@@ -203,14 +227,15 @@ def _page(
         value, n = _read_cursor(wanted.after, wanted.sort)
         last = query.bind(n)
         if not column:
-            text += f" AND f.n > {last}"
+            text += f" AND {'t.rowid' if is_text else 'f.n'} > {last}"
         elif value is None:
             text += f" AND {column} IS NULL AND f.n > {last}"
         else:
             same = query.bind(value)
             text += f" AND ({column} IS NULL OR {column} {sign} {same} OR ({column} = {same} AND f.n > {last}))"
     order = f"{column} IS NULL, {column} {direction}, f.n" if column else "f.n"
-    chosen = f"SELECT f.n FROM specimen_facet f WHERE {text} ORDER BY {order} LIMIT :limit"
+    first_order = "t.rowid" if is_text else order
+    chosen = f"SELECT f.n FROM {tables} WHERE {text} ORDER BY {first_order} LIMIT :limit"
     value_column = column or "NULL"
     rows = conn.execute(
         f"""SELECT {_FIELDS}, {value_column} AS sorted_by FROM specimen_facet f JOIN record r ON r.iri = f.iri
@@ -226,20 +251,35 @@ def _page(
 def _best(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, limit: int) -> list[sqlite3.Row]:
     """The best by bm25 among the first hits; not paged, because a rank moves with every record that is added."""
     query = Query({"staff": viewer.is_staff, "limit": limit, "most": MAX_RANKED})
-    text = where(selection, viewer, query)
-    words = fts_query(selection.q or "")
-    if not words:
+    words, others = split_words(selection)
+    if words is None:
         return []
-    name = query.bind(words)
+    inner = f"specimen_text t WHERE {_matching(words, query, 't')}"
+    if viewer.is_staff:
+        inner = inner.replace(" AND t.rowid > 0", "")
+    if others.tree != All():
+        inner += (
+            f" AND +t.rowid IN (SELECT f.n FROM specimen_facet f WHERE {where(others, viewer, query, is_counted=True)})"
+        )
     return conn.execute(
         f"""SELECT {_FIELDS} FROM
               (SELECT n, rank_ FROM
-                (SELECT t.rowid AS n, bm25(specimen_text) AS rank_ FROM specimen_text t JOIN specimen_facet f
-                   ON f.n = t.rowid WHERE specimen_text MATCH {name} AND {text} LIMIT :most)
+                (SELECT t.rowid AS n, bm25(specimen_text) AS rank_ FROM {inner} LIMIT :most)
                ORDER BY rank_, n LIMIT :limit) AS best
             JOIN specimen_facet f ON f.n = best.n JOIN record r ON r.iri = f.iri ORDER BY best.rank_, best.n""",
         query.params,
     ).fetchall()
+
+
+def _matching(words: Words, query: Query, table: str) -> str:
+    """Of a full-text table (or its short name): public rows with these words."""
+    return f"specimen_text MATCH {query.bind(fts_query(words.text))} AND {table}.rowid > 0"
+
+
+def _size(conn: sqlite3.Connection) -> int:
+    """About how many specimens there are: numbers are dense but for what was removed."""
+    row = conn.execute("SELECT coalesce(max(n), 0) FROM specimen_facet").fetchone()
+    return int(row[0])
 
 
 def _cursor(sort: str, value: Any, n: int) -> str:
@@ -311,16 +351,43 @@ def _facet_name(name: str) -> str:
     return known
 
 
-def _facet(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, name: str, limit: int) -> Facet:
+def _facets(
+    conn: sqlite3.Connection, selection: Selection, viewer: Viewer, names: tuple[str, ...], limit: int
+) -> tuple[Facet, ...]:
+    """All facets over one walk along the hits; over everything, one walk along an index each."""
+    if not names:
+        return ()
+    if selection.tree == All():
+        return tuple(_facet_of_all(conn, viewer, name, limit) for name in names)
     query = Query({"limit": min(limit, MAX_FACET_VALUES)})
-    text = where(selection, viewer, query, is_counted=True)
-    if selection.tree == All() and not viewer.is_staff:
-        text = "+" + text
+    words, others = split_words(selection)
+    if words is not None and others.tree == All() and not viewer.is_staff:
+        tables = "specimen_text t CROSS JOIN specimen_facet f ON f.n = t.rowid"
+        text = _matching(words, query, "t")
+    else:
+        tables, text = "specimen_facet f", where(selection, viewer, query, is_counted=True)
+    columns = ", ".join(f"f.{COLUMNS[name][0]} AS c{number}" for number, name in enumerate(names))
+    parts = [
+        f"""SELECT * FROM (SELECT {number} AS facet, c{number} AS value, count(*) AS number FROM hits
+            WHERE c{number} IS NOT NULL GROUP BY c{number} ORDER BY number DESC, value LIMIT :limit)"""
+        for number in range(len(names))
+    ]
+    rows = conn.execute(
+        f"WITH hits AS MATERIALIZED (SELECT {columns} FROM {tables} WHERE {text}) " + " UNION ALL ".join(parts),
+        query.params,
+    ).fetchall()
+    return tuple(
+        Facet(field=name, counts=tuple((str(row["value"]), row["number"]) for row in rows if row["facet"] == number))
+        for number, name in enumerate(names)
+    )
+
+
+def _facet_of_all(conn: sqlite3.Connection, viewer: Viewer, name: str, limit: int) -> Facet:
     column = f"f.{COLUMNS[name][0]}"
     rows = conn.execute(
         f"""SELECT {column} AS value, count(*) AS number FROM specimen_facet f
-            WHERE {text} AND {column} IS NOT NULL
+            WHERE {"1" if viewer.is_staff else "+" + PUBLIC} AND {column} IS NOT NULL
             GROUP BY {column} ORDER BY number DESC, value LIMIT :limit""",
-        query.params,
+        {"limit": min(limit, MAX_FACET_VALUES)},
     )
     return Facet(field=name, counts=tuple((str(row["value"]), row["number"]) for row in rows))

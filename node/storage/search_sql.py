@@ -55,6 +55,12 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
 }  # fmt: skip
 """Parameter -> columns of specimen_facet; a value fits when it is in any of them, and all are empty or none is."""
 ACCESS: Final = {"open": 0, "restricted": 1, "private": 2}
+_INDEXED: Final = frozenset(
+    {
+        "kingdom", "family", "genus", "country", "scientificName", "stateProvince", "year", "recordedBy",
+        "catalogNumber", "occurrenceId", "institutionCode", "typeStatus",
+    }
+)  # fmt: skip
 MAX_TOKENS: Final = 32
 """Words of one full-text query; more is not a question but a document."""
 PUBLIC: Final = "f.n > 0"
@@ -98,15 +104,35 @@ def add_functions(conn: sqlite3.Connection) -> None:
     conn.create_function("in_area", 3, in_area, deterministic=True)
 
 
+def split_words(selection: Selection) -> tuple[Words | None, Selection]:
+    """The full-text part of a selection, when it has one beside the rest, and the rest."""
+    items = selection.tree.items if isinstance(selection.tree, All) else (selection.tree,)
+    words = next((item for item in items if isinstance(item, Words) and fts_query(item.text)), None)
+    if words is None:
+        return None, selection
+    return words, Selection(tree=all_of(item for item in items if item is not words))
+
+
 def where(selection: Selection, viewer: Viewer, query: Query, *, is_counted: bool = False) -> str:
     """The condition on ``specimen_facet f``; what the viewer may not find does not fit.
 
     ``is_counted``: no page is asked for, so an index on values is better than the order of numbers.
     """
     parts = [] if viewer.is_staff else [f"+{PUBLIC}" if is_counted and selection.tree != All() else PUBLIC]
-    if selection.tree != All():
+    words, others = split_words(selection)
+    if words is not None and not viewer.is_staff and _has_index(others):
+        # Along the index of the other condition, looking into the list of texts; the engine would guess the reverse.
+        parts += [condition(others.tree, viewer, query), "+" + condition(words, viewer, query)]
+    elif selection.tree != All():
         parts.append(condition(selection.tree, viewer, query))
     return " AND ".join(parts) or "1"
+
+
+def _has_index(selection: Selection) -> bool:
+    """Whether one of its conditions is answered by an index on values."""
+    items = selection.tree.items if isinstance(selection.tree, All) else (selection.tree,)
+    options = [item.items if isinstance(item, Either) else (item,) for item in items]
+    return any(all(isinstance(leaf, Equals) and leaf.key in _INDEXED for leaf in some) for some in options)
 
 
 def without_value(selection: Selection, viewer: Viewer) -> list[tuple[tuple[str, ...], str, dict[str, Any]]]:
@@ -122,6 +148,10 @@ def without_value(selection: Selection, viewer: Viewer) -> list[tuple[tuple[str,
         query = Query()
         others = Selection(tree=all_of(other for at, other in enumerate(items) if at != number))
         parts = [] if viewer.is_staff else [f"+{PUBLIC}"]
+        words, rest = split_words(others)
+        if words is not None and not viewer.is_staff:
+            parts.append("+" + condition(words, viewer, query))
+            others = rest
         if others.tree != All():
             parts.append(condition(others.tree, viewer, query))
         is_plain = len(keys) == 1 and all(key_of(leaf) == keys[0] and _may_be_undecided(leaf) for leaf in leaves(item))
@@ -190,13 +220,22 @@ def _leaf(leaf: Leaf, viewer: Viewer, query: Query) -> str:
         case Unknown():
             return f"f.{COLUMNS[leaf.key][0]} IS NULL"
         case Within():
-            low, high = leaf.area.latitudes
-            inside = f"in_area({query.bind(leaf.area.to_wkt())}, f.longitude, f.latitude)"
-            return f"(f.latitude BETWEEN {query.bind(low)} AND {query.bind(high)} AND {inside})"
+            return _within(leaf.area, query)
         case Words():
             return _words(leaf.text, viewer, query)
         case Annotated():
             return f"f.n IN (SELECT k.n FROM annotation_mark k WHERE {marks(leaf, viewer, query)})"
+
+
+def _within(area: Area, query: Query) -> str:
+    """The rectangle around it first: an index knows that."""
+    south, north = area.latitudes
+    west, east = area.longitudes
+    parts = [f"f.latitude BETWEEN {query.bind(south)} AND {query.bind(north)}"]
+    if west >= -180 and east <= 180:
+        parts.append(f"f.longitude BETWEEN {query.bind(west)} AND {query.bind(east)}")
+    parts.append(f"in_area({query.bind(area.to_wkt())}, f.longitude, f.latitude)")
+    return f"({' AND '.join(parts)})"
 
 
 def _equals(leaf: Equals, query: Query) -> str:
@@ -217,10 +256,19 @@ def _equals(leaf: Equals, query: Query) -> str:
 
 
 def _in(key: str, values: list[str], query: Query) -> str:
+    if key == "country":  # a code stands in one column, a name in the other: one index answers
+        codes = [value for value in values if len(value) == 2]
+        texts = [value for value in values if len(value) != 2]
+        parts = [
+            f"f.{column} IN ({', '.join(query.bind(value) for value in dict.fromkeys(some))})"
+            for column, some in (("country", texts), ("country_or_code", codes))
+            if some
+        ]
+        return _joined("OR", parts)
     if key == "localAccess":
         return f"f.access IN ({', '.join(query.bind(ACCESS.get(value.lower(), -1)) for value in values)})"
-    names = ", ".join(query.bind(value) for value in dict.fromkeys(values))
-    return _any(key, lambda column: f"f.{column} IN ({names})")
+    either = ", ".join(query.bind(value) for value in dict.fromkeys(values))
+    return _any(key, lambda column: f"f.{column} IN ({either})")
 
 
 def _any(key: str, test: Any) -> str:
