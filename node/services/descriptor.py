@@ -17,9 +17,12 @@ from linkeddata.descriptor import Holdings, NodeDescriptor, NodeKey, PolicySumma
 from linkeddata.envelope import NODE_DESCRIPTOR, Envelope, parse_envelope, seal
 from linkeddata.errors import DocumentError
 from linkeddata.json_strict import parse_json
+from linkeddata.selection import Selection
+from node.access import ANONYMOUS
 from node.config import Settings
 from node.services.job_rules import OfferedPipeline, policy_from
 from node.storage.db import Database
+from node.storage.search import count
 from node.storage.search_index import HAS_IMAGE
 
 LIFETIME: Final = timedelta(days=7)
@@ -91,13 +94,13 @@ class DescriptorService:
 
 def holdings(conn: sqlite3.Connection, *, now: datetime) -> Holdings:
     """Public numbers: private specimens and media are not in them."""
-    specimens = conn.execute("SELECT count(*) FROM specimen_facet WHERE access < 2").fetchone()[0]
+    specimens = count(conn, Selection(), ANONYMOUS)
     media = conn.execute(
         f"SELECT count(*) FROM medium m WHERE access < 2 AND state = 'active' AND {HAS_IMAGE}"  # noqa: S608 - a constant
     ).fetchone()[0]
     rows = conn.execute(
-        """SELECT kingdom, count(*) FROM specimen_facet WHERE access < 2 AND kingdom IS NOT NULL
-           GROUP BY kingdom COLLATE NOCASE ORDER BY count(*) DESC LIMIT ?""",
+        """SELECT kingdom, count(*) FROM specimen_facet WHERE +n > 0 AND kingdom IS NOT NULL
+           GROUP BY kingdom ORDER BY count(*) DESC LIMIT ?""",
         (_MAX_KINGDOMS,),
     ).fetchall()
     kingdoms = {str(row[0])[:100]: int(row[1]) for row in rows}

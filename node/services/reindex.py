@@ -24,8 +24,8 @@ BATCH: Final = 500
 """Specimens of one transaction: about a tenth of a second of a writer's patience."""
 LAST_BATCH: Final = 100
 """So few changed specimens are indexed within the swap itself."""
-_TABLE: Final = re.compile(r"(CREATE (?:VIRTUAL )?TABLE )[\"'`]?(\w+)[\"'`]?")
-_INDEX: Final = re.compile(r"CREATE INDEX [\"'`]?(\w+)[\"'`]? ON [\"'`]?(\w+)[\"'`]?")
+_TABLE: Final = re.compile(r"(CREATE\s+(?:VIRTUAL\s+)?TABLE\s+)[\"'`]?(\w+)[\"'`]?")
+_INDEX: Final = re.compile(r"CREATE\s+INDEX\s+[\"'`]?(\w+)[\"'`]?\s+ON\s+[\"'`]?(\w+)[\"'`]?")
 
 
 class RebuildOvertaken(Exception):

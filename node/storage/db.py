@@ -35,6 +35,7 @@ from urllib.parse import quote
 
 from cas.disk import why_refused
 from node.storage.search_index import reindex
+from node.storage.search_sql import add_functions
 
 T = TypeVar("T")
 
@@ -304,6 +305,7 @@ def connect(path: Path, *, read_only: bool = False, only_reads: bool = False) ->
     conn.execute("PRAGMA synchronous=FULL")
     conn.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 64 * 1024 * 1024)
     conn.setlimit(sqlite3.SQLITE_LIMIT_EXPR_DEPTH, 200)
+    add_functions(conn)
     if read_only:
         conn.execute("PRAGMA query_only=ON")
         conn.execute(f"PRAGMA cache_size=-{READ_CACHE_KIB}")

@@ -28,7 +28,6 @@ from node.storage.search_sql import (
     COLUMNS,
     PUBLIC,
     Query,
-    add_functions,
     fts_query,
     marks,
     split_words,
@@ -139,11 +138,10 @@ def look(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, wanted:
         SelectionError: an unknown order, facet or page, or a parameter that is for staff.
     """
     check_viewer(selection, viewer)
-    add_functions(conn)
     facets = tuple(_facet_name(name) for name in wanted.facets)
     if len(facets) > MAX_FACETS:
         raise SelectionError(f"at most {MAX_FACETS} facets in one question")
-    total = count(conn, selection, viewer)
+    total, counted = _facets(conn, selection, viewer, facets, wanted.facet_limit)
     if wanted.sort == RELEVANCE and selection.q is not None:
         rows, following = _best(conn, selection, viewer, wanted.limit), None
     else:
@@ -153,7 +151,7 @@ def look(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, wanted:
         total=total,
         next=following,
         no_value=count_no_value(conn, selection, viewer),
-        facets=_facets(conn, selection, viewer, facets, wanted.facet_limit),
+        facets=counted,
         ranked=min(total, MAX_RANKED) if wanted.sort == RELEVANCE and selection.q is not None else None,
     )
 
@@ -161,7 +159,6 @@ def look(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, wanted:
 def count(conn: sqlite3.Connection, selection: Selection, viewer: Viewer) -> int:
     """How many specimens fit."""
     check_viewer(selection, viewer)
-    add_functions(conn)
     if selection.tree == All():
         total = int(conn.execute("SELECT count(*) FROM specimen_facet").fetchone()[0])
         hidden = int(conn.execute("SELECT count(*) FROM specimen_facet WHERE n < 0").fetchone()[0])
@@ -177,7 +174,6 @@ def count(conn: sqlite3.Connection, selection: Selection, viewer: Viewer) -> int
 
 def count_no_value(conn: sqlite3.Connection, selection: Selection, viewer: Viewer) -> tuple[NoValue, ...]:
     """For each condition: how many records fit the others and cannot be decided by it; only those with any."""
-    add_functions(conn)
     found = [
         NoValue(
             keys=keys,
@@ -353,12 +349,12 @@ def _facet_name(name: str) -> str:
 
 def _facets(
     conn: sqlite3.Connection, selection: Selection, viewer: Viewer, names: tuple[str, ...], limit: int
-) -> tuple[Facet, ...]:
-    """All facets over one walk along the hits; over everything, one walk along an index each."""
+) -> tuple[int, tuple[Facet, ...]]:
+    """The number of hits and all facets over one walk along the hits; over everything, one walk along an index each."""
     if not names:
-        return ()
+        return count(conn, selection, viewer), ()
     if selection.tree == All():
-        return tuple(_facet_of_all(conn, viewer, name, limit) for name in names)
+        return count(conn, selection, viewer), tuple(_facet_of_all(conn, viewer, name, limit) for name in names)
     query = Query({"limit": min(limit, MAX_FACET_VALUES)})
     words, others = split_words(selection)
     if words is not None and others.tree == All() and not viewer.is_staff:
@@ -372,11 +368,13 @@ def _facets(
             WHERE c{number} IS NOT NULL GROUP BY c{number} ORDER BY number DESC, value LIMIT :limit)"""
         for number in range(len(names))
     ]
+    parts.append("SELECT -1, NULL, count(*) FROM hits")
     rows = conn.execute(
         f"WITH hits AS MATERIALIZED (SELECT {columns} FROM {tables} WHERE {text}) " + " UNION ALL ".join(parts),
         query.params,
     ).fetchall()
-    return tuple(
+    total = next(row["number"] for row in rows if row["facet"] == -1)
+    return total, tuple(
         Facet(field=name, counts=tuple((str(row["value"]), row["number"]) for row in rows if row["facet"] == number))
         for number, name in enumerate(names)
     )

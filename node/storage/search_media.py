@@ -13,7 +13,7 @@ from linkeddata.selection import Selection
 from node.access import Viewer
 from node.storage.search import check_viewer, count, count_no_value
 from node.storage.search_index import HAS_IMAGE
-from node.storage.search_sql import Query, add_functions, where
+from node.storage.search_sql import Query, where
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,7 +49,6 @@ def select_media(
     Media without bytes are left out, unless they lie elsewhere and can be fetched.
     """
     check_viewer(selection, viewer)
-    add_functions(conn)
     query = Query()
     text = where(selection, viewer, query)
     rows = conn.execute(

@@ -8,6 +8,7 @@ Invariants:
 """
 
 # ruff: noqa: S608 - names of tables and columns come from fixed tables, values are bound
+import functools
 import sqlite3
 import unicodedata
 from dataclasses import dataclass, field
@@ -90,16 +91,13 @@ def fts_query(text: str) -> str:
 
 
 def add_functions(conn: sqlite3.Connection) -> None:
-    """Makes ``in_area`` known to a connection; to be called before a query with an area."""
-    areas: dict[str, Area] = {}
+    """Makes ``in_area`` known to a connection, once, when it is opened."""
+    known = functools.lru_cache(maxsize=16)(parse_area)
 
     def in_area(wkt: str, longitude: float | None, latitude: float | None) -> bool | None:
         if longitude is None or latitude is None:
             return None
-        area = areas.get(wkt)
-        if area is None:
-            area = areas[wkt] = parse_area(wkt)
-        return area.contains(longitude, latitude)
+        return known(wkt).contains(longitude, latitude)
 
     conn.create_function("in_area", 3, in_area, deterministic=True)
 

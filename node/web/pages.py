@@ -158,7 +158,7 @@ def _home_facts(conn: Any, viewer: Viewer) -> dict[str, Any]:
         {"h": hidden},
     ).fetchone()
     families = conn.execute(
-        """SELECT family, count(*) AS n FROM specimen_facet WHERE family IS NOT NULL AND access < ?
+        """SELECT family, count(*) AS n FROM specimen_facet AS f WHERE family IS NOT NULL AND (+f.n > 0 OR ? > 2)
            GROUP BY family ORDER BY n DESC, family LIMIT 12""",
         (hidden,),
     ).fetchall()

@@ -177,7 +177,8 @@ def test_the_schema_stays_the_same_through_rebuilds(database: Database, truths: 
     def schema() -> list[str]:
         with database.reader() as conn:
             rows = conn.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL AND name NOT LIKE 'sqlite_stat%'")
-            return sorted(row[0].replace('"', "").replace("'", "").replace("_b ON", " ON") for row in rows)
+            texts = [" ".join(row[0].replace('"', "").replace("'", "").split()) for row in rows]
+            return sorted(text.replace("_b ON", " ON") for text in texts)
 
     before = schema()
     for number in range(3):
