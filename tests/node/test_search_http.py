@@ -7,6 +7,7 @@ import json
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
@@ -16,6 +17,7 @@ from web_world import READ_HIDDEN, READ_OPEN, World, serving
 from web_world import SETTINGS as WORLD_SETTINGS
 
 from node.folder import NodeFolder
+from node.storage.db import Database
 from node.web import search_api
 from node.web.session import make_token
 
@@ -279,12 +281,21 @@ async def test_a_question_that_takes_too_long_is_stopped_with_a_hint(
             "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
         ).fetchone()
 
+    limits: list[float] = []
+    real = Database.read
+
+    def noting(self: Database, work: Any, *, limit_s: float = 5.0) -> Any:
+        limits.append(limit_s)
+        return real(self, work, limit_s=limit_s)
+
+    monkeypatch.setattr(Database, "read", noting)
     monkeypatch.setattr(search_api, "LIMIT_S", 0.05)
     monkeypatch.setattr(search_api, "look", for_ever)
     answer = await world.client.get("/search?q=x", headers=JSON)
     assert answer.status == 503
     assert answer.headers["Retry-After"] == "5"
     assert "send it as a job" in (await answer.json())["detail"]
+    assert limits[-1] == 0.05
     monkeypatch.undo()
     assert (await get(world.client, "q=planta"))["total"] == 4
 
