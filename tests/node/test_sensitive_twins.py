@@ -226,7 +226,11 @@ def index_what_was_received(monkeypatch: pytest.MonkeyPatch) -> None:
         row = conn.execute("SELECT body FROM source_row WHERE iri = ?", (iri,)).fetchone()
         if row is not None:
             text = " ".join(json.loads(row["body"])["fields"].values())
-            conn.execute("INSERT INTO specimen_text (iri, body) VALUES (?, ?)", (iri, text))
+            conn.execute(
+                """UPDATE specimen_text SET body = body || ' ' || ?
+                   WHERE rowid = (SELECT n FROM specimen_facet WHERE iri = ?)""",
+                (text, iri),
+            )
 
     monkeypatch.setattr(publish_row, "index_specimen", index)
 
