@@ -1,6 +1,6 @@
 """A made collection for the benchmark of searching: skewed like real ones, the same for the same seed.
 
-A record costs about 2 kB; one in ten has an annotation with three regions. Nothing here reads or writes outside of the
+A record has about 2.7 kB; one in ten has an annotation with three regions. Nothing here reads or writes outside of the
 database that it is given.
 """
 

@@ -184,7 +184,7 @@ def _columns(body: dict[str, Any]) -> dict[str, Any]:
         if value not in (None, ""):
             first.setdefault(key, value)
     found: dict[str, Any] = {column: _text(first.get(term)) for column, term in _TERMS.items()}
-    found["canonical_name"] = _canonical(found)
+    found["canonical_name"] = _text(first.get("vasculum:canonicalName")) or _canonical(found)
     country, code = _text(first.get("dwc:country")), found["country_code"]
     found["country"], found["country_or_code"] = country or code, code or country
     latitude, longitude = (_decimal(first.get(f"dwc:decimal{name}")) for name in ("Latitude", "Longitude"))
@@ -215,7 +215,7 @@ def _dates(first: dict[str, Any]) -> dict[str, Any]:
 
 
 def _canonical(found: dict[str, Any]) -> str | None:
-    """The name without its authors, where the record says what they are."""
+    """The name without its authors, where the record says what they are; for names that no parser took apart."""
     name, author = found["scientific_name"], found["name_authorship"]
     if name is None:
         return None
@@ -263,34 +263,25 @@ def _marks(conn: sqlite3.Connection, specimen: str) -> Iterator[Mark]:
 
 def _values(body: dict[str, Any]) -> list[dict[str, Any]]:
     """Annotations that hold texts but no regions."""
-    return [{"vasculum:text": value} for key, value in walk(body) if key == "oa:value" and isinstance(value, str)]
+    found = body.get("oa:hasBody")
+    value = found.get("oa:value") if isinstance(found, dict) else None
+    texts = value if isinstance(value, list) else [value]
+    return [{"vasculum:text": text} for text in texts if isinstance(text, str)]
 
 
 def walk(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every plain member of a document with its key, in order."""
+    """Every plain member of a document with its key, in order; not what stands in lists of plain values (codes)."""
     if isinstance(value, dict):
         for key, item in value.items():
             if key == "@context":
                 continue
             if isinstance(item, dict | list):
-                yield from walk_list(key, item)
+                yield from walk(item)
             else:
                 yield key, item
     elif isinstance(value, list):
         for item in value:
             yield from walk(item)
-
-
-def walk_list(key: str, value: Any) -> Iterator[tuple[str, Any]]:
-    """Members of a nested value; texts that stand in a list belong to the list's key."""
-    if isinstance(value, list):
-        for item in value:
-            if isinstance(item, str):
-                yield key, item
-            else:
-                yield from walk(item)
-    else:
-        yield from walk(value)
 
 
 def _texts(body: dict[str, Any]) -> Iterator[str]:
