@@ -28,7 +28,7 @@ from node.access import STAFF
 from node.services import review
 from node.storage import corrections, reviews
 from node.storage.db import Database
-from node.storage.search import select_media
+from node.storage.search_media import select_media
 
 BATCH: Final = 200
 """Items that share one transaction; bounds how long other writers wait."""
