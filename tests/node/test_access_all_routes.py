@@ -80,7 +80,7 @@ ROUTES: dict[str, Callable[[World, str], list[str]]] = {
     ],
     "/search": lambda w, k: ["/search", f"/search?catalogNumber=X-{KINDS.index(k)}", f"/search?q={READ_HIDDEN}", f"/search?q={SECRET_PLACE}",
                              f"/search?occurrenceId=urn:x:{KINDS.index(k)}", "/search?country=Privatia", "/search?limit=200", "/search?format=csv", "/search?format=jsonld&limit=200", "/search?covers=true&facet=country&facet=locality&facet=catalogNumber",
-                             f"/search?q={READ_HIDDEN}&sort=relevance", "/search?localAccess=private", "/search?annotation.class=label-text",
+                             f"/search?q={READ_HIDDEN}&sort=relevance&format=json", "/search?localAccess=private", "/search?annotation.class=label-text",
                              f"/search?annotation.text~{READ_HIDDEN}&format=json", "/search?geometry=POLYGON((-180 -90,180 -90,180 90,-180 90,-180 -90))"],
     "/changes": lambda w, k: ["/changes?since=0&limit=1000"],
     "/conformance": lambda w, k: ["/conformance"],
