@@ -241,7 +241,13 @@ class SafeFetcher:
         )
 
     async def stream(
-        self, url: str, sink: Callable[[bytes], object], *, if_none_match: str = "", if_modified_since: str = ""
+        self,
+        url: str,
+        sink: Callable[[bytes], object],
+        *,
+        if_none_match: str = "",
+        if_modified_since: str = "",
+        part: tuple[int, int] | None = None,
     ) -> Fetched:
         """Hands the body of a 200 answer to ``sink`` in pieces; the returned value has an empty body.
 
@@ -250,6 +256,7 @@ class SafeFetcher:
             sink: takes the pieces in order.
             if_none_match: the entity tag of what is known already; then the answer may be 304.
             if_modified_since: the same by time, as the server wrote it.
+            part: offset and length of the bytes that are wanted; then the body of a 206 answer is handed on, too.
 
         Raises:
             FetchRefused, TransportError: as for ``get``; ``sink`` may have been given some pieces then.
@@ -258,6 +265,8 @@ class SafeFetcher:
         headers = {
             name: value for name, value in conditions.items() if value and value.isascii() and value.isprintable()
         }
+        if part is not None:
+            headers["Range"] = f"bytes={part[0]}-{part[0] + part[1] - 1}"
         try:
             async with asyncio.timeout(self._limits.timeout_s):
                 return await self._follow(url, sink, headers)
@@ -302,7 +311,7 @@ class SafeFetcher:
                 self._check_peer(target, response)
                 if response.status in (301, 302, 303, 307, 308):
                     return _redirect(target, response.headers.get("Location", ""))
-                return await self._read(target, response, sink)
+                return await self._read(target, response, sink, {200, 206} if "Range" in headers else {200})
         except (FetchRefused, TransportError):
             raise
         except aiohttp.ClientConnectorError as error:
@@ -327,10 +336,10 @@ class SafeFetcher:
             raise FetchRefused("the connection went to an address that is not on the public internet")
 
     async def _read(
-        self, target: CheckedUrl, response: aiohttp.ClientResponse, sink: Callable[[bytes], object]
+        self, target: CheckedUrl, response: aiohttp.ClientResponse, sink: Callable[[bytes], object], statuses: set[int]
     ) -> Fetched:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
-        if response.status == 200:
+        if response.status in statuses:
             wanted = self._limits.content_types
             if wanted and not any(kind == item or (item.endswith("/") and kind.startswith(item)) for item in wanted):
                 raise FetchRefused(f"the answer is of type {kind[:60] or 'unknown'}, expected {', '.join(wanted)}")

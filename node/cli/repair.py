@@ -5,12 +5,14 @@ import json
 import os
 import tempfile
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import click
 
-from cas.errors import CasError, ContentIdError, TierFailed
+from cas.errors import BlobRefused, CasError, ContentIdError, TierFailed
 from cas.ids import ContentId, parse_content_id
+from cas.leaves import LeafTable, leaf_table
 from cas.repair import Repaired, damaged_places, good_copy, read_chunks, recheck
 from cas.repair import repair as store_good_bytes
 from cas.tier import TIER_VOLUME
@@ -20,6 +22,7 @@ from federation.safe_fetch import FetchLimits, SafeFetcher
 from node.cli.errors import CommandFailed, UserError
 from node.cli.store_work import opened, reading, size_text
 from node.folder import NodeFolder
+from node.services.peer_repair import assemble, damaged_copies
 from node.services.tiers import open_tiering
 from node.services.withdraw import derived_files
 
@@ -29,11 +32,14 @@ from node.services.withdraw import derived_files
 Examples:
   vasculum repair hortus/ ID                                   from another copy here or in a tier
   vasculum repair hortus/ ID --from https://images.example.org from another node that holds the same image
+  vasculum repair hortus/ ID --from https://one.example.org --from https://two.example.org  from either, part by part
   vasculum repair hortus/ ID --file /mnt/safe/sheet.jpg        from a backup of the file"""
 )
 @click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
 @click.argument("content_id", metavar="ID")
-@click.option("--from", "peer", default=None, metavar="URL", help="Address of a node that has these bytes.")
+@click.option(
+    "--from", "peers", multiple=True, metavar="URL", help="Address of a node that has these bytes; may be repeated."
+)
 @click.option(
     "--file",
     "path",
@@ -43,7 +49,7 @@ Examples:
 @click.option("--write-adopted", is_flag=True, help="Also write the institution's damaged file anew (kept beside it).")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 def repair(
-    node_dir: Path, content_id: str, peer: str | None, path: Path | None, write_adopted: bool, as_json: bool
+    node_dir: Path, content_id: str, peers: tuple[str, ...], path: Path | None, write_adopted: bool, as_json: bool
 ) -> None:
     """Give the damaged image ID of NODE_DIR good bytes. They are stored only if they have exactly this hash.
 
@@ -66,13 +72,13 @@ def repair(
             done = store_good_bytes(
                 node.blobs, cid, read_chunks(path), source=str(path), now=datetime.now(UTC), write_adopted=write_adopted
             )
-        elif local is not None and (peer is None or not write_adopted):
+        elif local is not None and not (peers and write_adopted):
             done = store_good_bytes(
                 node.blobs, cid, read_chunks(local), source=str(local), now=datetime.now(UTC),
                 write_adopted=write_adopted,
             )  # fmt: skip
-        elif peer is not None:
-            done = _from_peer(node, cid, peer, size, write_adopted=write_adopted)
+        elif peers:
+            done = _from_peers(node, cid, peers, size, write_adopted=write_adopted)
         elif any(node.blobs.index.in_tiers(cid)):
             done = _from_tier(node, cid)
         else:
@@ -132,6 +138,52 @@ def _rewrite_in_tiers(node: NodeFolder, cid: ContentId) -> list[str]:
             except CasError as error:
                 click.echo(f"  the damaged copy in tier {copy.tier} stays: {error}", err=True)
     return done
+
+
+def _from_peers(
+    node: NodeFolder, cid: ContentId, peers: tuple[str, ...], size: int, *, write_adopted: bool
+) -> Repaired:
+    """Only the damaged megabytes where a leaf table says which they are; else whole, from the first that has it."""
+    table = leaf_table(node.blobs, cid)
+    if table is not None:
+        return _by_leaves(node, table, peers, write_adopted=write_adopted)
+    problems: list[str] = []
+    for peer in peers:
+        try:
+            return _from_peer(node, cid, peer, size, write_adopted=write_adopted)
+        except (CommandFailed, BlobRefused) as error:
+            if len(peers) == 1:
+                raise
+            problems.append(str(error) if peer in str(error) else f"{peer}: {error}")
+    raise CommandFailed("; ".join(problems))
+
+
+def _by_leaves(node: NodeFolder, table: LeafTable, peers: tuple[str, ...], *, write_adopted: bool) -> Repaired:
+    with (
+        tempfile.TemporaryFile(dir=node.settings.folder / "data") as stream,
+        damaged_copies(node.blobs, table) as copies,
+        reading("repair", table.size, None, node.settings) as took,
+    ):
+        try:
+            found = asyncio.run(
+                assemble(
+                    table, copies, peers, stream, took=partial(took, ""),
+                    insecure_loopback=node.settings.federation.insecure_loopback,
+                )
+            )  # fmt: skip
+        except OSError as error:
+            raise CommandFailed(f"not repaired: {error.strerror or error}") from error
+        if found.missing:
+            raise CommandFailed(
+                f"not repaired: {len(found.missing)} of {len(table.leaves)} parts of {table.id.hex} "
+                f"could not be had from {', '.join(peers)}"
+            )
+        stream.seek(0)
+        source = ", ".join(f"{name} ({count} of {len(table.leaves)} parts)" for name, count in found.fetched)
+        return store_good_bytes(
+            node.blobs, table.id, iter(lambda: stream.read(1 << 20), b""), source=source or "the damaged copies here",
+            now=datetime.now(UTC), write_adopted=write_adopted,
+        )  # fmt: skip
 
 
 def _from_peer(node: NodeFolder, cid: ContentId, peer: str, size: int, *, write_adopted: bool) -> Repaired:

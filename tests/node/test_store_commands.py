@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
 from test_docs import rot
 
 from cas.errors import BlobChanged
 from cas.ids import ContentId
+from cas.leaves import build_leaf_table
 from cas.scan import listed_files
 from cas.scrub import doubt, quarantined
 from cas.unixfs import LEAF_BYTES
@@ -117,6 +119,84 @@ async def test_a_peer_that_sends_other_bytes_or_none_repairs_nothing(
     assert len(quarantined(node.blobs)) == 1
     with pytest.raises(BlobChanged):
         node.blobs.open_blob(ContentId.from_hex(digest))
+
+
+class Parts:
+    """A node that has some megabytes of a file, and other bytes in the place of the rest."""
+
+    def __init__(self, data: bytes, good: set[int], lies: bool = False) -> None:
+        self.data, self.good, self.lies = data, good, lies
+        self.asked: list[int] = []
+
+    async def answer(self, request: web.Request) -> web.Response:
+        first, _, last = request.headers["Range"].removeprefix("bytes=").partition("-")
+        number, part = int(first) // LEAF_BYTES, self.data[int(first) : int(last) + 1]
+        self.asked.append(number)
+        if number in self.good:
+            return web.Response(status=206, body=part)
+        return web.Response(status=206, body=bytes(len(part))) if self.lies else web.Response(status=404)
+
+
+def damaged_large(make_node: Make, tmp_path: Path) -> tuple[NodeFolder, Path, bytes, ContentId]:
+    """A node with an image of four parts (the last one short) of which all but the second rotted, found by scrub."""
+    data = jpeg(1) + b"".join(bytes([number]) * LEAF_BYTES for number in range(3)) + b"end"
+    node = make_node()
+    ingest(node, write_archive(tmp_path / "a", rows_of(1), images=lambda _number: data))
+    cid, file = ContentId.of(data), tmp_path / "a" / "images" / "0.jpg"
+    assert len(build_leaf_table(node.blobs, cid, now=NOW).leaves) == 4
+    state = file.stat()
+    rotten = bytearray(data)
+    for number in (0, 2, 3):
+        rotten[number * LEAF_BYTES + 5] ^= 1
+    file.write_bytes(rotten)
+    os.utime(file, ns=(state.st_atime_ns, state.st_mtime_ns))
+    assert run(["scrub", str(node.settings.folder)]) == 1
+    return node, file, data, cid
+
+
+async def test_an_image_is_repaired_from_several_nodes_part_by_part(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node, file, data, cid = await asyncio.to_thread(damaged_large, make_node, tmp_path)
+    one, two = Parts(data, {0}, lies=True), Parts(data, {2, 3})
+    apps = [web.Application(), web.Application()]
+    for app, parts in zip(apps, (one, two), strict=True):
+        app.router.add_get("/cas/sha256/{hex}", parts.answer)
+    async with (
+        TestClient(TestServer(apps[0], host="127.0.0.1")) as a,
+        TestClient(TestServer(apps[1], host="127.0.0.1")) as b,
+    ):
+        nodes = [str(client.make_url("")).rstrip("/") for client in (a, b)]
+        words = ["repair", str(node.settings.folder), cid.hex, "--from", "http://127.0.0.1:1"]
+        capsys.readouterr()
+        assert await asyncio.to_thread(run, [*words, "--from", nodes[0]]) == 1
+        assert "2 of 4 parts" in (said := capsys.readouterr().err)
+        assert len([line for line in said.splitlines() if "Error" in line]) == 1
+        assert await asyncio.to_thread(node.blobs.stat, cid) is not None
+        one.asked.clear()
+        assert await asyncio.to_thread(run, [*words, "--from", nodes[0], "--from", nodes[1]]) == 0
+    assert f"{nodes[0]} (1 of 4 parts), {nodes[1]} (2 of 4 parts)" in capsys.readouterr().out
+    assert one.asked == [0, 2, 3], "what is good here is not fetched"
+    assert two.asked == [2, 3]
+    with node.blobs.open_blob(cid) as blob:
+        assert blob.pread(0, blob.size) == data
+    assert file.read_bytes() != data, "the institution's file is not touched"
+
+
+async def test_without_a_leaf_table_the_first_node_that_has_the_whole_is_taken(
+    make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    node, peer = filled(make_node, tmp_path / "a"), filled(make_node, tmp_path / "b", "peer")
+    digest = rot(tmp_path / "a" / "images" / "1.jpg")
+    assert run(["scrub", str(node.settings.folder)]) == 1
+    app = build_application(peer, catalogue=Catalogue.of(()), clock=lambda: NOW)
+    words = ["repair", str(node.settings.folder), digest, "--from", "http://127.0.0.1:1"]
+    async with TestClient(TestServer(app, host="127.0.0.1")) as client:
+        assert await asyncio.to_thread(run, [*words, "--from", "http://127.0.0.1:2"]) == 1
+        assert "127.0.0.1:1" in (said := capsys.readouterr().err)
+        assert "127.0.0.1:2" in said
+        assert await asyncio.to_thread(run, [*words, "--from", str(client.make_url("")).rstrip("/")]) == 0
+    assert node.blobs.verify(ContentId.from_hex(digest))
 
 
 @pytest.mark.parametrize(
