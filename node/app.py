@@ -231,9 +231,9 @@ def _build_jobs(
             if not remote.bring_back(cid):
                 raise
             blob = folder.blobs.open_blob(cid)
-        remote.bytes.note_use(cid, now=clock())
-        tiers.saw(cid)
         try:
+            remote.bytes.note_use(cid, now=clock())
+            tiers.saw(cid)
             care.took_for_job(blob.place.volume, blob.size)
         except BaseException:
             blob.close()
@@ -335,7 +335,7 @@ async def _run_fetches(app: web.Application) -> AsyncIterator[None]:
                     if outcome.kind == "failed":
                         log.warning("%s could not be fetched: %s", outcome.url, outcome.reason)
             except Exception:
-                if not is_over():
+                if not is_over():  # at the end the database is closed under a fetch: what it wanted stands in its row
                     log.exception("fetching failed; it goes on at its next turn")
             ending.wait(REMOTE_TICK_S)
 

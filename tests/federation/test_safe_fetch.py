@@ -217,6 +217,27 @@ async def test_an_answer_that_never_ends_is_given_up() -> None:
         release.set()
 
 
+async def test_a_part_comes_only_to_whom_asks_for_one_and_is_cut_like_the_whole() -> None:
+    asked: list[str | None] = []
+
+    async def handler(request: web.Request) -> web.Response:
+        asked.append(request.headers.get("Range"))
+        return web.Response(status=206, body=b"x" * int(request.query["length"]))
+
+    server = site(handler)
+    async with server:
+        got = bytearray()
+        few = str(server.make_url("/?length=10"))
+        answer = await fetcher(max_bytes=100).stream(few, got.extend, part=(5, 10))
+        assert (answer.status, bytes(got), asked) == (206, b"x" * 10, ["bytes=5-14"])
+        got.clear()
+        answer = await fetcher(max_bytes=100).stream(few, got.extend)
+        assert (answer.status, bytes(got), asked[1]) == (206, b"", None)
+        with pytest.raises(TransportError, match="larger"):
+            await fetcher(max_bytes=100).stream(str(server.make_url("/?length=1000")), got.extend, part=(0, 100))
+        assert len(got) <= 100
+
+
 async def test_another_type_and_compression_are_refused() -> None:
     async def handler(request: web.Request) -> web.Response:
         if request.path == "/zip":

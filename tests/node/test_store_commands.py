@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
 from test_docs import rot
 
-from cas.errors import BlobChanged
+from cas.errors import BlobChanged, StoreFailed
 from cas.ids import ContentId
 from cas.leaves import build_leaf_table
 from cas.scan import listed_files
@@ -518,6 +518,16 @@ async def test_every_way_to_read_a_volume_is_counted(
         counted.clear()
         with made[0].open_image(ContentId.of(data).hex):
             assert counted == [("took_for_job", "collection", len(data))]
+
+        def refuse(_self: object, _cid: ContentId) -> None:
+            raise StoreFailed("the disk is full")
+
+        monkeypatch.setattr("node.services.tiers.TierWork.saw", refuse)
+        file, folder = tmp_path / "a" / "images" / "0.jpg", Path("/proc/self/fd")
+        with pytest.raises(StoreFailed):
+            made[0].open_image(ContentId.of(data).hex)
+        still_open = [os.readlink(link) for link in folder.iterdir() if link.is_symlink() and os.path.lexists(link)]
+        assert str(file) not in still_open, "a job that cannot begin leaves no file open"
 
 
 async def test_previews_and_ipfs_are_counted_for_the_volume(
