@@ -15,7 +15,8 @@ import pytest
 from PIL import Image
 
 from node.folder import NodeFolder, open_folder
-from node.services.ingest import Ingest, IngestReport
+from node.services.ingest import Ingest
+from node.services.ingest_report import IngestReport
 from node.services.intake_source import open_intake
 from node.setup import NewNode, create_node
 

@@ -20,7 +20,10 @@ from node.cli.store_work import size_text
 from node.config import ConfigError, Settings
 from node.folder import FolderBusy, NodeFolder, ingest_lock, open_folder
 from node.services.fetch_at_ingest import fetcher_of
-from node.services.ingest import Ingest, IngestReport, Matched, PlanHeld, measure_hash_rate
+from node.services.hash_rate import measure_hash_rate
+from node.services.ingest import Ingest
+from node.services.ingest_ledger import PlanHeld
+from node.services.ingest_report import IngestReport, Matched
 from node.services.intake_source import Intake, open_intake
 from node.services.protect_known import protect_known
 from node.services.purge import purge

@@ -12,18 +12,18 @@ Invariants:
 - What was made from bytes that become stricter, or from bytes that were replaced, is withdrawn or marked in the same
   transaction.
 
-It leaves out: talking to people (``node.cli.ingest``), fetching (handed in), schedules.
+It leaves out: talking to people (``node.cli.ingest``), fetching (handed in), schedules, what is kept about runs
+(``node.services.ingest_ledger``).
 """
 
-import hashlib
 import importlib.metadata
 import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from cas.scan import rehome
 from cas.store import BlobStore
@@ -35,7 +35,9 @@ from linkeddata.source import SourceMedia, SourceRow
 from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
 from node.services.derived import remove_of_closed
-from node.services.ingest_rules import RULES_PREFIX, rules_digest
+from node.services.ingest_ledger import Finding, IngestLedger, PlanHeld
+from node.services.ingest_report import IngestReport, Matched
+from node.services.ingest_rules import rules_digest
 from node.services.intake_bytes import (
     ELSEWHERE,
     WITHDRAWN_CODE,
@@ -68,66 +70,8 @@ Progress = Callable[[int, int], None]
 """(rows done, rows in all)."""
 
 
-class PlanHeld(Exception):
-    """The brake is on; the message says why and how to go on."""
-
-    def __init__(self, plan: IngestPlan, reason: str) -> None:
-        super().__init__(reason)
-        self.plan = plan
-
-
 class IngestStopped(Exception):
     """Whoever runs the ingest ends it between two batches; what is done is done."""
-
-
-@dataclass(slots=True, kw_only=True)
-class IngestReport:
-    """What an ingest did."""
-
-    source: str
-    plan: IngestPlan
-    new: int = 0
-    changed: int = 0
-    unchanged: int = 0
-    tombstoned: int = 0
-    media: int = 0
-    media_replaced: int = 0
-    elsewhere: int = 0
-    """Images that lie at an address and are fetched at first need."""
-    files_missing: int = 0
-    images_unreadable: int = 0
-    orphan_files: int = 0
-    findings: int = 0
-    issues: int = 0
-    """Flags of records after this ingest, each counted once per record."""
-    bytes_hashed: int = 0
-
-    @property
-    def is_unchanged(self) -> bool:
-        """Whether nothing changed at all."""
-        return not (self.new or self.changed or self.tombstoned or self.media_replaced)
-
-    def counts(self) -> dict[str, int]:
-        """For storage and ``--json``."""
-        return {
-            "new": self.new, "changed": self.changed, "unchanged": self.unchanged, "vanished": len(self.plan.vanished),
-            "rekeyed": len(self.plan.rekeyed), "mediaVanished": len(self.plan.vanished_media),
-            "tombstoned": self.tombstoned, "media": self.media, "mediaReplaced": self.media_replaced,
-            "elsewhere": self.elsewhere, "filesMissing": self.files_missing, "imagesUnreadable": self.images_unreadable,
-            "orphanFiles": self.orphan_files, "findings": self.findings,
-            "issues": self.issues, "bytesHashed": self.bytes_hashed,
-        }  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Matched:
-    """What a dry run says about files."""
-
-    matched: int
-    remote: int
-    unmatched: tuple[str, ...]
-    orphans: tuple[str, ...]
-    bytes: int
 
 
 class Ingest:
@@ -162,7 +106,8 @@ class Ingest:
         self._fetches = fetch is not None
         self._batch_rows = batch_rows if fetch is None else min(batch_rows, FETCH_BATCH_ROWS)
         self._taxa = SensitiveTaxa.of(settings.sensitive_rules)
-        self._rules_digest = rules_digest(settings, self._source, version=importlib.metadata.version("vasculum"))
+        rules = rules_digest(settings, self._source, version=importlib.metadata.version("vasculum"))
+        self._ledger = IngestLedger(source=intake.source, place=str(intake.root or ""), rules=rules)
 
     def plan(self) -> IngestPlan:
         """Compares the intake with what is known. Writes nothing."""
@@ -210,7 +155,7 @@ class Ingest:
     def rules_changed(self) -> bool:
         """Whether settings that decide what records say differ from those that everything was published under."""
         with self._db.reader() as conn:
-            return self._last_rules(conn) != self._rules_digest
+            return self._ledger.rules_followed(conn) != self._ledger.rules
 
     def match_files(self) -> Matched:
         """Which media rows have a file, which have only an address, which files nobody names."""
@@ -241,10 +186,17 @@ class Ingest:
             StoreFailed: the disk refused; what was done before stays.
         """
         plan = self.plan()
-        self._hold_or_go(plan, accepted)
+        reason = plan.brake_reason
+        if reason is not None and accepted != plan.id:
+            with self._db.transaction() as conn:
+                self._ledger.hold(conn, plan, reason, now=self._clock())
+            raise PlanHeld(plan, reason)
         report = IngestReport(source=self._intake.source, plan=plan)
         everything = self.rules_changed
-        run = self._begin(plan)
+        with self._db.transaction() as conn:
+            run = self._ledger.begin(conn, plan, kind=self._intake.kind, title=self._intake.title, now=self._clock())
+        if self._intake.root is not None:
+            self._define_volume(self._intake.root)
         try:
             with self._db.bulk() as self._writer:
                 used = self._apply(plan, run, report, everything=everything, progress=progress)
@@ -253,28 +205,18 @@ class Ingest:
             report.orphan_files = len(orphans)
             self._finish(plan, run, report, orphans, prune=prune)
         except (KeyboardInterrupt, IngestStopped):
-            self._end(run, "stopped")
+            with self._db.transaction() as conn:
+                self._ledger.break_off(conn, run, "stopped", now=self._clock())
             raise
         except Exception:
-            self._end(run, "failed")
+            with self._db.transaction() as conn:
+                self._ledger.break_off(conn, run, "failed", now=self._clock())
             raise
         finally:
             remove_of_closed(self._settings, self._db)
         return report
 
     # ------------------------------------------------------------------ steps
-    @property
-    def _rules_key(self) -> str:
-        return RULES_PREFIX + self._intake.source
-
-    def _last_rules(self, conn: sqlite3.Connection) -> str:
-        """The digest of the settings that everything of this source was published under; empty when mixed."""
-        row = conn.execute("SELECT value FROM meta WHERE key = ?", (self._rules_key,)).fetchone()
-        if row is not None:
-            return str(row["value"])
-        some = conn.execute("SELECT 1 FROM source_row WHERE source = ? LIMIT 1", (self._intake.source,)).fetchone()
-        return self._rules_digest if some is None else ""
-
     def _same_images(self, plan: IngestPlan) -> dict[str, str]:
         """New rows whose image has the bytes of a vanished row's image: the same specimen under another key."""
         vanished = set(plan.vanished)
@@ -298,46 +240,6 @@ class Ingest:
             for where in (self._locate(row, medium) for medium in row.media) if where.relpath is not None
         )  # fmt: skip
         return same_images(known, candidates, self._intake) if known else {}
-
-    def _hold_or_go(self, plan: IngestPlan, accepted: str | None) -> None:
-        reason = plan.brake_reason
-        if reason is None or accepted == plan.id:
-            return
-        now = format_time(self._clock())
-        with self._db.transaction() as conn:
-            _forget_plans(conn, self._intake.source, plan)
-            conn.execute(
-                "INSERT OR REPLACE INTO ingest_plan VALUES (?, ?, ?, ?, ?, NULL)",
-                (plan.id, self._intake.source, str(self._intake.root or ""), now, json.dumps({"reason": reason})),
-            )
-        raise PlanHeld(plan, reason)
-
-    def _begin(self, plan: IngestPlan) -> int:
-        now = format_time(self._clock())
-        name, place = self._intake.source, str(self._intake.root or "")
-        with self._db.transaction() as conn:
-            conn.execute("UPDATE ingest_run SET state = 'stopped' WHERE source = ? AND state = 'running'", (name,))
-            row = conn.execute(
-                """INSERT INTO ingest_run (source, path, plan, started, state) VALUES (?, ?, ?, ?, 'running')
-                   RETURNING id""",
-                (name, place, plan.id, now),
-            ).fetchone()
-            conn.execute("UPDATE ingest_plan SET accepted = ? WHERE id = ?", (now, plan.id))
-            _forget_plans(conn, name, plan)
-            conn.execute("DELETE FROM finding WHERE source = ?", (name,))
-            # Until a run under new settings has ended, records are mixed: whatever run comes next looks at all of them.
-            same = self._last_rules(conn) == self._rules_digest
-            conn.execute(
-                "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)",
-                (self._rules_key, self._rules_digest if same else ""),
-            )
-            conn.execute(
-                "INSERT OR REPLACE INTO source (name, kind, path, title, last_ingest) VALUES (?, ?, ?, ?, ?)",
-                (name, self._intake.kind, place, self._intake.title, now),
-            )
-        if self._intake.root is not None:
-            self._define_volume(self._intake.root)
-        return int(row[0])
 
     def _define_volume(self, root: Path) -> None:
         """Names the tree; files that were indexed under the source's own name move into a volume of node.toml."""
@@ -449,7 +351,11 @@ class Ingest:
                 "UPDATE source_row SET last_seen = ?, run = ? WHERE source = ? AND key = ?",
                 [(stamp, run, row.source, row.key) for row in batch if row.key not in written],
             )
-            self._note_media(conn, batch, found, probed, located, run, report, now)
+            findings = list(self._of_media(conn, batch, found, probed, located))
+            self._ledger.note(conn, findings, run, now=now)
+        report.findings += len(findings)
+        report.files_missing += sum(item.code in ("file-not-found", "not-fetched") for item in findings)
+        report.images_unreadable += sum(item.code in ("image-unreadable", "file-unreadable") for item in findings)
         report.unchanged += len(batch) - len(todo)
         report.media += sum(len(row.media) for row in batch)
 
@@ -477,17 +383,15 @@ class Ingest:
                     return True
         return False
 
-    def _note_media(
+    def _of_media(
         self,
         conn: sqlite3.Connection,
         batch: Iterable[SourceRow],
         found: Mapping[str, MediumBytes],
         probed: Mapping[str, MediumBytes],
         located: Mapping[str, FileMatch],
-        run: int,
-        report: IngestReport,
-        now: datetime,
-    ) -> None:
+    ) -> Iterator[Finding]:
+        """What is wrong with images of these rows, also of those that were published before."""
         for row in batch:
             for medium in row.media:
                 state = probed.get(medium.key, found[medium.key])
@@ -498,11 +402,8 @@ class Ingest:
                     ).fetchone()
                     problem, code = (known["problem"] or "", "image-unreadable") if known else ("", "")
                 if problem:
-                    report.files_missing += code in ("file-not-found", "not-fetched")
-                    report.images_unreadable += code in ("image-unreadable", "file-unreadable")
                     place = located[medium.key].relpath or medium.locator
-                    _note(conn, row.source, row.key, code, f"{place}: {problem}", run, now)
-                    report.findings += 1
+                    yield Finding(key=row.key, code=code, message=f"{place}: {problem}")
 
     def _finish(self, plan: IngestPlan, run: int, report: IngestReport, orphans: list[str], *, prune: bool) -> None:
         now, name = self._clock(), self._intake.source
@@ -528,16 +429,10 @@ class Ingest:
             if not report.is_unchanged:
                 issues.find_across(conn, name, self._intake.duplicate_numbers())
             report.issues = sum(count for _, count in issues.count_issues(conn, name))
-            for key, code, message in notes:
-                _note(conn, name, key, code, message, run, now)
-            report.findings += len(notes)
-            conn.execute(
-                "INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (self._rules_key, self._rules_digest)
-            )
-            conn.execute(
-                "UPDATE ingest_run SET state = 'done', finished = ?, counts = ? WHERE id = ?",
-                (format_time(now), json.dumps(report.counts()), run),
-            )
+            findings = [Finding(key=key, code=code, message=message) for key, code, message in notes]
+            self._ledger.note(conn, findings, run, now=now)
+            report.findings += len(findings)
+            self._ledger.close(conn, run, report, now=now)
 
     def _dropped_media(self, conn: sqlite3.Connection) -> list[tuple[str, str]]:
         """(key, IRI) of media that no row names any more, other than those of rows that are gone themselves."""
@@ -547,41 +442,6 @@ class Ingest:
             (self._intake.source,),
         ).fetchall()
         return [(row["key"], row["iri"]) for row in rows if not self._intake.specimens_of(row["key"])]
-
-    def _end(self, run: int, state: Literal["stopped", "failed"]) -> None:
-        with self._db.transaction() as conn:
-            conn.execute(
-                "UPDATE ingest_run SET state = ?, finished = ? WHERE id = ?", (state, format_time(self._clock()), run)
-            )
-
-
-def measure_hash_rate(paths: Iterable[Path], *, budget_bytes: int, clock_s: Callable[[], float]) -> float | None:
-    """Bytes per second at which these files can be read and hashed here; None when there are none."""
-    read, started = 0, clock_s()
-    for path in paths:
-        try:
-            with path.open("rb") as stream:
-                size = path.stat().st_size
-                hashlib.file_digest(stream, "sha256")
-        except OSError:
-            continue
-        read += size
-        if read >= budget_bytes:
-            break
-    spent = clock_s() - started
-    return read / spent if read and spent > 0 else None
-
-
-def _note(conn: sqlite3.Connection, source: str, key: str, code: str, message: str, run: int, now: datetime) -> None:
-    conn.execute(
-        "INSERT INTO finding (source, key, code, message, run, at) VALUES (?, ?, ?, ?, ?, ?)",
-        (source, key, code, message[:500], run, format_time(now)),
-    )
-
-
-def _forget_plans(conn: sqlite3.Connection, source: str, plan: IngestPlan) -> None:
-    """Of the plans of a source that nobody accepted only the newest can be: the others were of other archives."""
-    conn.execute("DELETE FROM ingest_plan WHERE source = ? AND accepted IS NULL AND id <> ?", (source, plan.id))
 
 
 def _body_of(conn: sqlite3.Connection, source: str, key: str) -> bytes:
@@ -595,6 +455,3 @@ def _twin(body: bytes) -> str:
     if not number:
         return ""
     return "|".join((fields.get("dwc:institutionCode", ""), fields.get("dwc:collectionCode", ""), number))
-
-
-__all__ = ["Fetch", "Ingest", "IngestReport", "IngestStopped", "Matched", "PlanHeld", "measure_hash_rate"]

@@ -27,7 +27,8 @@ from linkeddata.times import format_time, parse_time
 from node.config import ConfigError, Settings, load_settings
 from node.folder import FolderBusy, NodeFolder, ingest_lock
 from node.services.fetch_at_ingest import fetcher_of
-from node.services.ingest import Ingest, IngestStopped, PlanHeld
+from node.services.ingest import Ingest, IngestStopped
+from node.services.ingest_ledger import PlanHeld
 from node.services.intake_source import open_intake
 from node.services.protect_known import is_protected, protect_known
 from node.services.purge import purge, purge_waits

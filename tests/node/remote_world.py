@@ -11,7 +11,7 @@ from pathlib import Path
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
 
 from node.folder import NodeFolder
-from node.services.ingest import IngestReport
+from node.services.ingest_report import IngestReport
 from node.services.remote_media import RemoteMedia
 
 ON_NEED = '[sources.web]\nfetch = "on-need"\n[remote]\npause_s = 0\n'

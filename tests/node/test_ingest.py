@@ -12,7 +12,7 @@ from conftest import NOW, ORIGIN, ingest, jpeg, rows_of, write_archive
 from cas.ids import ContentId
 from linkeddata.dwca_meta import DwcaError
 from node.folder import NodeFolder
-from node.services.ingest import PlanHeld
+from node.services.ingest_ledger import PlanHeld
 from node.storage import annotations, records
 
 Make = Callable[..., NodeFolder]

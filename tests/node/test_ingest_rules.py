@@ -8,7 +8,8 @@ from conftest import NOW, ingest, jpeg, rows_of, write_archive
 
 from node.config import load_settings
 from node.folder import FolderBusy, NodeFolder, ingest_lock
-from node.services.ingest import Ingest, IngestReport, Progress
+from node.services.ingest import Ingest, Progress
+from node.services.ingest_report import IngestReport
 from node.services.intake_source import open_intake
 
 Make = Callable[..., NodeFolder]

@@ -19,7 +19,8 @@ from node.cli.main import run
 from node.config import load_settings
 from node.folder import NodeFolder, open_folder
 from node.services import withdraw
-from node.services.ingest import Ingest, IngestReport
+from node.services.ingest import Ingest
+from node.services.ingest_report import IngestReport
 from node.services.intake_source import open_intake
 from node.services.purge import drop_derived, purge, purge_waits
 from node.storage import annotations, records
