@@ -322,6 +322,7 @@ $ vasculum findings hortus/ --source collection --json
 
 The page of a specimen shows its flags to everybody, and to staff also the values that led to them.
 In the JSON-LD of a record they are `vasculum:issue`.
+They can be [searched](reference-search.md), in the address and by `--where`: `issue=RECORDED_DATE_INVALID`.
 Flags of a sensitive record are computed on what was generalised: they tell no more than the record does.
 
 ## Issues of records

@@ -36,6 +36,8 @@ class Kind(StrEnum):
     GEOMETRY = "geometry"
     WORDS = "words"
     ANNOTATION = "annotation"
+    FLAG = "flag"
+    """A record has any number of them; it never lacks a value: having none is an answer."""
 
 
 RANGED: Final = frozenset({Kind.WHOLE, Kind.NUMBER, Kind.DATE})
@@ -107,6 +109,7 @@ _ALL: Final = (
     Parameter("license", Kind.LICENCE, "dcterms:license"),
     Parameter("mediaType", _V, "dcterms:type"),
     Parameter("hasImage", Kind.BOOLEAN, "vasculum:hasImage"),
+    Parameter("issue", Kind.FLAG, "vasculum:issue"),
     Parameter("annotation.class", _A, "vasculum:class"),
     Parameter("annotation.text", _A, "vasculum:text"),
     Parameter("annotation.pipeline", _A, "vasculum:pipeline"),
@@ -134,8 +137,7 @@ _INSTEAD: Final[dict[str, str]] = {
     "offset": "pages are asked for with after=, as the answer's next says",
     "gadmGid": "areas are asked for with country, stateProvince, county or geometry",
     "geoDistance": "areas are asked for with geometry=POLYGON((..))",
-    "issue": "findings are not searchable yet; staff list them with `vasculum findings`",
-    "hasGeospatialIssue": "findings are not searchable yet; staff list them with `vasculum findings`",
+    "hasGeospatialIssue": "ask for flags, such as issue=COUNTRY_COORDINATE_MISMATCH issue=ZERO_COORDINATE",
 }  # fmt: skip
 """What people who know GBIF ask for, and what to ask here."""
 

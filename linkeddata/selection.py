@@ -19,6 +19,7 @@ Example:
     (('kingdom', ('Plantae',)), ('year', ('1900,1950',)), ('locality', ('Rio de Janeiro',)))
 """
 
+import difflib
 import re
 import shlex
 from collections.abc import Iterable, Iterator
@@ -28,6 +29,7 @@ from typing import Final, Self
 from linkeddata.errors import SelectionError
 from linkeddata.event_dates import span_of_date
 from linkeddata.geometry import Area, parse_area
+from linkeddata.issues import ACROSS_RECORDS, FLAGS
 from linkeddata.json_strict import Json, as_object, parse_json
 from linkeddata.search_terms import RANGED, SEARCH_PARAMETERS, TEXTUAL, Kind, Parameter, find_parameter
 
@@ -223,6 +225,12 @@ class Selection:
         keys = dict.fromkeys(key_of(leaf) for leaf in leaves(self.tree))
         return tuple(key for key in keys if key in SEARCH_PARAMETERS and SEARCH_PARAMETERS[key].is_local)
 
+    @property
+    def staff_flags(self) -> tuple[str, ...]:
+        """Flags in it that no public document carries, so that nobody but staff gets an answer."""
+        asked = (leaf.value for leaf in leaves(self.tree) if isinstance(leaf, Equals) and leaf.key == "issue")
+        return tuple(flag for flag in asked if flag in ACROSS_RECORDS)
+
     def values_needed(self, key: str) -> tuple[str, ...]:
         """Values of which a record must have one; empty: it may have any."""
         for item in self.tree.items if isinstance(self.tree, All) else (self.tree,):
@@ -320,6 +328,8 @@ def check_portable(selection: Selection) -> None:
     """
     if selection.local_keys:
         raise SelectionError(f"{selection.local_keys[0]} means something at one node only; a job cannot ask it")
+    if selection.staff_flags:
+        raise SelectionError(f"{selection.staff_flags[0]} is told to staff of a node only; a job cannot ask it")
 
 
 # ---------------------------------------------------------------------- leaves from values
@@ -353,6 +363,8 @@ def equals(key: str, value: str) -> Equals:
         value = value.lower()
     elif kind in RANGED:
         _check_point(key, value)
+    elif kind is Kind.FLAG:
+        value = _check_flag(key, value)
     elif kind not in TEXTUAL:
         raise SelectionError(f"{key} cannot be compared for being equal")
     return Equals(key, value)
@@ -406,6 +418,15 @@ def _check_point(key: str, value: str) -> float:
     return float(value)
 
 
+def _check_flag(key: str, value: str) -> str:
+    flag = value.strip().upper()
+    if flag not in FLAGS:
+        close = difflib.get_close_matches(flag[:60], FLAGS, n=1, cutoff=0.5)
+        hint = f"did you mean {close[0]}?" if close else "docs/reference-findings.md lists them"
+        raise SelectionError(f"{key} is one of the flags of records; {value[:60]!r} is none: {hint}")
+    return flag
+
+
 def annotated(document: dict[str, tuple[str, ...]]) -> Annotated:
     """A checked condition on one region, from ``annotation.*`` and ``scoreMin`` with their values."""
     scores = document.get("scoreMin", ())
@@ -445,7 +466,7 @@ def _tree_of(pairs: list[tuple[str, str]]) -> Condition:
         elif parameter.kind is Kind.WORDS and not is_negated:
             words.append(value)
         else:
-            is_pattern = name.endswith("~") and parameter.kind in (*TEXTUAL, *RANGED, Kind.BOOLEAN)
+            is_pattern = name.endswith("~") and parameter.kind in (*TEXTUAL, *RANGED, Kind.BOOLEAN, Kind.FLAG)
             leaf = like(parameter.name, value) if is_pattern else leaf_of(parameter, value)
             if is_negated and isinstance(leaf, Known):
                 yes.append(Unknown(leaf.key))

@@ -33,6 +33,7 @@ WHOLES = {"year": ("1817", "1820", "1900", "2001"), "month": ("1", "5", "12")}
 NUMBERS = {"decimalLatitude": ("-10", "0", "47.5"), "decimalLongitude": ("-60.25", "0", "10")}
 DATES = ("1817", "1820-05", "1900-01-31", "1900-02", "2001")
 LICENCES = ("CC BY 4.0", "https://creativecommons.org/licenses/by/4.0/", "CC0")
+FLAGS = ("ZERO_COORDINATE", "RECORDED_DATE_INVALID", "LICENSE_MISSING", "RANK_INVALID")
 WORDS = ("martius", "rio", "hortus", "label", "Hort*", "O'Hara", '"', "rio hortus")
 SQUARES = ((-70.0, -20.0, -50.0, 0.0), (0.0, 0.0, 20.0, 60.0), (170.0, -10.0, 300.0, 10.0))
 
@@ -84,8 +85,9 @@ LEAVES: st.SearchStrategy[Condition] = st.one_of(
         st.sampled_from(["Rio*", "*a*", "?iO *", "*%*", "*_x", "B?", "*"]),
     ).map(lambda pair: Like(*pair)),
     _span(WHOLES), _span(NUMBERS), _span({"eventDate": DATES}),
-    st.sampled_from(["country", "year", "eventDate", "recordedBy", "typeStatus"]).map(Known),
-    st.sampled_from(["country", "year", "locality", "license"]).map(Unknown),
+    st.sampled_from(FLAGS).map(lambda value: Equals("issue", value)),
+    st.sampled_from(["country", "year", "eventDate", "recordedBy", "typeStatus", "issue"]).map(Known),
+    st.sampled_from(["country", "year", "locality", "license", "issue"]).map(Unknown),
     st.sampled_from(SQUARES).map(lambda box: Within(square(*box))),
     st.sampled_from(WORDS).map(Words),
     ANNOTATED,

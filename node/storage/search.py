@@ -30,6 +30,7 @@ from node.storage.search_sql import (
     Query,
     fts_query,
     marks,
+    shown_flags,
     split_words,
     where,
     without_value,
@@ -47,7 +48,7 @@ MAX_RANKED: Final = 5000
 FACETS: Final = tuple(
     name
     for name, item in SEARCH_PARAMETERS.items()
-    if item.kind in (*TEXTUAL, Kind.WHOLE) and name in COLUMNS and not item.is_local
+    if (item.kind in (*TEXTUAL, Kind.WHOLE) and name in COLUMNS and not item.is_local) or item.kind is Kind.FLAG
 )
 MAX_FACETS: Final = 8
 MANY: Final = 50
@@ -192,6 +193,8 @@ def check_viewer(selection: Selection, viewer: Viewer) -> None:
     """
     if "localSource" in selection.local_keys and not viewer.is_staff:
         raise SelectionError("localSource can be asked by staff of the node only")
+    if selection.staff_flags and not viewer.is_staff:
+        raise SelectionError(f"{selection.staff_flags[0]} can be asked by staff of the node only")
 
 
 # ---------------------------------------------------------------------- pages
@@ -362,11 +365,17 @@ def _facets(
         text = _matching(words, query, "t")
     else:
         tables, text = "specimen_facet f", where(selection, viewer, query, is_counted=True)
-    columns = ", ".join(f"f.{COLUMNS[name][0]} AS c{number}" for number, name in enumerate(names))
+    columns = ", ".join(
+        f"f.{'iri' if name == 'issue' else COLUMNS[name][0]} AS c{number}" for number, name in enumerate(names)
+    )
     parts = [
-        f"""SELECT * FROM (SELECT {number} AS facet, c{number} AS value, count(*) AS number FROM hits
+        f"""SELECT * FROM (SELECT {number} AS facet, i.code AS value, count(*) AS number
+            FROM hits CROSS JOIN record_issue i ON i.iri = c{number} AND {shown_flags(viewer)}
+            GROUP BY i.code ORDER BY number DESC, value LIMIT :limit)"""
+        if name == "issue"
+        else f"""SELECT * FROM (SELECT {number} AS facet, c{number} AS value, count(*) AS number FROM hits
             WHERE c{number} IS NOT NULL GROUP BY c{number} ORDER BY number DESC, value LIMIT :limit)"""
-        for number in range(len(names))
+        for number, name in enumerate(names)
     ]
     parts.append("SELECT -1, NULL, count(*) FROM hits")
     rows = conn.execute(
@@ -381,9 +390,11 @@ def _facets(
 
 
 def _facet_of_all(conn: sqlite3.Connection, viewer: Viewer, name: str, limit: int) -> Facet:
-    column = f"f.{COLUMNS[name][0]}"
+    tables, column = "specimen_facet f", "i.code" if name == "issue" else f"f.{COLUMNS[name][0]}"
+    if name == "issue":
+        tables = f"record_issue i CROSS JOIN specimen_facet f ON f.iri = i.iri AND {shown_flags(viewer)}"
     rows = conn.execute(
-        f"""SELECT {column} AS value, count(*) AS number FROM specimen_facet f
+        f"""SELECT {column} AS value, count(*) AS number FROM {tables}
             WHERE {"1" if viewer.is_staff else "+" + PUBLIC} AND {column} IS NOT NULL
             GROUP BY {column} ORDER BY number DESC, value LIMIT :limit""",
         {"limit": min(limit, MAX_FACET_VALUES)},

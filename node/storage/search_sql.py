@@ -194,18 +194,29 @@ def marks(item: Annotated, viewer: Viewer, query: Query) -> str:
 def _either(item: Either, viewer: Viewer, query: Query) -> str:
     """Alternatives; comparisons of one parameter share one list."""
     by_key: dict[str, list[str]] = {}
+    flags: list[str] = []
     parts: list[str] = []
     for option in item.items:
-        if isinstance(option, Equals) and SEARCH_PARAMETERS[option.key].kind in (Kind.TEXT, Kind.VOCABULARY):
+        kind = SEARCH_PARAMETERS[option.key].kind if isinstance(option, Equals) else None
+        if isinstance(option, Equals) and kind is Kind.FLAG:
+            flags.append(option.value)
+        elif isinstance(option, Equals) and kind in (Kind.TEXT, Kind.VOCABULARY):
             by_key.setdefault(option.key, []).extend(_spellings(option))
         else:
             parts.append(condition(option, viewer, query))
     parts += [_in(key, values, query) for key, values in by_key.items()]
+    parts += [_flagged(flags, viewer, query)] if flags else []
     return _joined("OR", parts)
 
 
 def _leaf(leaf: Leaf, viewer: Viewer, query: Query) -> str:
     match leaf:
+        case Equals("issue", value):
+            return _flagged([value], viewer, query)
+        case Known("issue"):
+            return _flagged([], viewer, query)
+        case Unknown("issue"):
+            return f"NOT {_flagged([], viewer, query)}"
         case Equals():
             return _equals(leaf, query)
         case Like():
@@ -223,6 +234,17 @@ def _leaf(leaf: Leaf, viewer: Viewer, query: Query) -> str:
             return _words(leaf.text, viewer, query)
         case Annotated():
             return f"f.n IN (SELECT k.n FROM annotation_mark k WHERE {marks(leaf, viewer, query)})"
+
+
+def shown_flags(viewer: Viewer) -> str:
+    """Which rows of ``record_issue i`` the viewer may know: those of the public document, or all of them."""
+    return "1" if viewer.is_staff else "i.is_public = 1"
+
+
+def _flagged(flags: list[str], viewer: Viewer, query: Query) -> str:
+    """Has one of these flags; of none named: any. Asked of each record, so that a page ends as soon as it is full."""
+    named = f" AND i.code IN ({', '.join(query.bind(flag) for flag in dict.fromkeys(flags))})" if flags else ""
+    return f"EXISTS (SELECT 1 FROM record_issue i WHERE i.iri = f.iri AND {shown_flags(viewer)}{named})"
 
 
 def _within(area: Area, query: Query) -> str:
@@ -330,7 +352,7 @@ def _joined(operator: str, parts: list[str]) -> str:
 
 def _may_be_undecided(leaf: Leaf) -> bool:
     if isinstance(leaf, Equals | Like | Span):
-        return SEARCH_PARAMETERS[leaf.key].kind is not Kind.BOOLEAN and leaf.key != "localAccess"
+        return SEARCH_PARAMETERS[leaf.key].kind not in (Kind.BOOLEAN, Kind.FLAG) and leaf.key != "localAccess"
     return isinstance(leaf, Within)
 
 

@@ -140,6 +140,25 @@ def test_local_keys_are_refused_in_jobs() -> None:
     check_portable(parse_where("family=A q=localSource"))
 
 
+def test_flags_are_checked_and_those_for_staff_are_refused_in_jobs() -> None:
+    assert parse_where("issue=zero_coordinate").tree == Equals("issue", "ZERO_COORDINATE")
+    assert parse_where('{"type": "equals", "key": "ISSUE", "value": "ZERO_COORDINATE"}') == parse_where(
+        "issue=ZERO_COORDINATE"
+    )
+    assert parse_where("!issue=*").tree == Unknown("issue")
+    for text, says in (
+        ("issue=ZERO_COORDINATES", "did you mean ZERO_COORDINATE"), ("issue=qqqq", "reference-findings"),
+        ("issue~ZERO*", "takes no pattern"), ("issue=ZERO_COORDINATE,RANK_INVALID", "is none"),
+        ("hasGeospatialIssue=true", "issue=COUNTRY_COORDINATE_MISMATCH"),
+    ):  # fmt: skip
+        with pytest.raises(SelectionError, match=says):
+            parse_where(text)
+    check_portable(parse_where("issue=ZERO_COORDINATE"))
+    for text in ("issue=DUPLICATE_CATALOG_NUMBER", "family=A !issue=IMAGE_OF_OTHER_RECORD"):
+        with pytest.raises(SelectionError, match="staff of a node only; a job"):
+            check_portable(parse_where(text))
+
+
 def test_every_parameter_is_found_in_both_of_gbifs_ways() -> None:
     for name, item in SEARCH_PARAMETERS.items():
         assert find_parameter(name) is item

@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from conftest import NOW
-from selection_trees import TEXTS
+from selection_trees import FLAGS, TEXTS
 
 from linkeddata.access import AccessClass
+from linkeddata.issues import Issue
 from linkeddata.licences import normalise_licence
 from linkeddata.records import build_specimen
-from node.storage import records
+from node.storage import issues, records
 from node.storage.db import Database
 from node.storage.search_index import index_specimen
 
@@ -40,6 +41,8 @@ class Truth:
     access: AccessClass
     has_image: bool
     regions: list[Region] = field(default_factory=list)
+    flags: dict[str, bool] = field(default_factory=dict)
+    """Flag -> whether it stands in the public document."""
 
     @property
     def is_private(self) -> bool:
@@ -80,9 +83,9 @@ def random_truths(count: int, seed: int) -> list[Truth]:
             for _ in range(rng.choice([0, 0, 1, 2]))
         ]  # fmt: skip
         fields = {term: value for term, value in fields.items() if value}
-        found.append(
-            Truth(f"{ORIGIN}/specimen/{number:016}", fields, access, has_image=rng.random() < 0.5, regions=regions)
-        )
+        flags = {flag: rng.random() < 0.7 for flag in FLAGS if rng.random() < 0.3}
+        iri = f"{ORIGIN}/specimen/{number:016}"
+        found.append(Truth(iri, fields, access, has_image=rng.random() < 0.5, regions=regions, flags=flags))
     return found
 
 
@@ -124,4 +127,6 @@ def publish(conn: sqlite3.Connection, truth: Truth) -> None:
             "INSERT OR REPLACE INTO annotation VALUES (?, ?, '', ?, ?, '', ?, NULL, 'current', '')",
             (iri, medium, f"{region.kind}/{number}", region.pipeline, iri),
         )
+    public = [flag for flag, is_public in truth.flags.items() if is_public]
+    issues.set_issues(conn, truth.iri, [Issue(flag, "as received") for flag in truth.flags], public)
     index_specimen(conn, truth.iri)

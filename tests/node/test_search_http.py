@@ -16,8 +16,11 @@ from conftest import NOW, ingest, jpeg, rows_of, write_archive
 from web_world import READ_HIDDEN, READ_OPEN, World, serving
 from web_world import SETTINGS as WORLD_SETTINGS
 
+from linkeddata.selection import parse_where
+from node.access import STAFF
 from node.folder import NodeFolder
 from node.storage.db import Database
+from node.storage.search import count
 from node.web import search_api
 from node.web.session import make_token
 
@@ -76,6 +79,7 @@ async def test_a_wrong_question_is_400_with_the_nearest_name(world: World) -> No
         ("limit=0", "from 1 to 200"), ("facet=locale", "did you mean"), ("facet=year&facet=hasImage", "no facet"),
         ("sort=colour", "sort is one of"), ("after=xyz", "first page"), ("format=xml", "format is one of"),
         ("limit=1&limit=2", "more than once"), ("localSource=collection", "staff"), ("sort=relevance", "with q"),
+        ("issue=ZERO_COORD", "did you mean ZERO_COORDINATE"), ("issue=DUPLICATE_CATALOG_NUMBER", "staff"),
     ):  # fmt: skip
         answer = await world.client.get(f"/search?{query}", headers=JSON)
         assert answer.status == 400, query
@@ -93,6 +97,32 @@ async def test_a_wrong_question_is_400_with_the_nearest_name(world: World) -> No
         assert answer.status == 400, body
     answer = await world.client.post("/search", data=b"{}", headers={"Content-Type": "text/plain"})
     assert answer.status == 415
+
+
+async def test_flags_are_asked_counted_and_those_of_the_file_only_by_staff(make_node: Make, tmp_path: Path) -> None:
+    sensitive = '[[sensitive]]\nvalue = "Planta numero1"\ncategory = 1\n'
+    rows = rows_of(3)
+    for row in rows[:2]:
+        row |= {"decimalLatitude": "-52.5", "decimalLongitude": "13.4", "catalogNumber": "SAME"}
+    node = make_node(settings=sensitive)
+    async with serving_rows(node, tmp_path, rows) as world:
+        flag = "issue=COUNTRY_COORDINATE_MISMATCH"
+        assert [(await get(world, query))["total"] for query in (flag, "!" + flag, "issue=*", "!issue=*")] == [
+            1,
+            2,
+            3,
+            0,
+        ]
+        predicate = {"type": "not", "predicate": {"type": "equals", "key": "ISSUE", "value": flag[6:]}}
+        assert (await post(world, predicate))["total"] == 2
+        for query in ("", "family=*&"):
+            found = (await get(world, f"{query}facet=issue"))["facets"][0]["counts"]
+            assert {"name": "COUNTRY_COORDINATE_MISMATCH", "count": 1} in found
+            assert not any(item["name"] == "DUPLICATE_CATALOG_NUMBER" for item in found)
+        assert (await get(world, flag + "&country=Germany"))["noValue"] == [], "no flag is an answer, not a gap"
+    with node.database.reader() as conn:
+        assert count(conn, parse_where("issue=DUPLICATE_CATALOG_NUMBER"), STAFF) == 2
+        assert count(conn, parse_where(flag), STAFF) == 2
 
 
 @pytest.mark.parametrize("text", ['"', "(", "a AND", "NEAR(", "*", "^x", "a:b", "-x", "{x}", "'", "a OR (b", "\\", "🌿", "col:", "+", '""'])  # fmt: skip

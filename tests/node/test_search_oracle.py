@@ -3,6 +3,7 @@
 import re
 import sqlite3
 import unicodedata
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -125,6 +126,10 @@ def may_see(region: Region, viewer: Viewer) -> bool:
     return region.is_public or viewer.is_staff
 
 
+def flags(truth: Truth, viewer: Viewer) -> set[str]:
+    return {flag for flag, is_public in truth.flags.items() if is_public or viewer.is_staff}
+
+
 def fits_region(asked: Annotated, region: Region) -> bool:
     return (
         (not asked.classes or region.kind in asked.classes)
@@ -169,6 +174,10 @@ def answer(item: Condition, truth: Truth, viewer: Viewer) -> Answer:
         case Not():
             inner = answer(item.item, truth, viewer)
             return None if inner is None else not inner
+        case Equals("issue", value):
+            return value in flags(truth, viewer)
+        case Known("issue") | Unknown("issue"):
+            return bool(flags(truth, viewer)) == isinstance(item, Known)
         case Equals(key, value):
             if key == "hasCoordinate":
                 return (place(truth) is not None) == (value == "true")
@@ -242,7 +251,7 @@ def test_a_search_finds_what_the_oracle_finds(conn: sqlite3.Connection, tree: Co
     for viewer in (ANONYMOUS, STAFF):
         seen = [truth for truth in TRUTHS if viewer.is_staff or not truth.is_private]
         expected = {truth.iri for truth in seen if answer(tree, truth, viewer)}
-        page = look(conn, selection, viewer, Wanted(limit=200, facets=("family",)))
+        page = look(conn, selection, viewer, Wanted(limit=200, facets=("family", "issue")))
         assert {hit.iri for hit in page.hits} == expected
         assert page.total == len(expected)
         assert sum(item.count for item in page.no_value) == undecided(tree, viewer, seen)
@@ -252,6 +261,8 @@ def test_a_search_finds_what_the_oracle_finds(conn: sqlite3.Connection, tree: Co
             if truth.iri in expected and family:
                 families[fold(family)] = families.get(fold(family), 0) + 1
         assert {fold(name): number for name, number in page.facets[0].counts} == families
+        found = Counter(flag for truth in seen if truth.iri in expected for flag in flags(truth, viewer))
+        assert dict(page.facets[1].counts) == found
 
 
 @settings(max_examples=60, deadline=None)

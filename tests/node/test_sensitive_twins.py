@@ -33,7 +33,15 @@ from node.folder import NodeFolder
 Make = Callable[..., NodeFolder]
 METHODS = ("GET", "HEAD", "POST")
 ACCEPTS = ("application/ld+json", "text/html", "text/turtle")
-VALUES = ("true", "1,12", "-90,90", "Austria", "POLYGON((11.2 47.1,11.3 47.1,11.3 47.2,11.2 47.2,11.2 47.1))")
+VALUES = (
+    "true",
+    "COUNTRY_COORDINATE_MISMATCH",
+    "*",
+    "1,12",
+    "-90,90",
+    "Austria",
+    "POLYGON((11.2 47.1,11.3 47.1,11.3 47.2,11.2 47.2,11.2 47.1))",
+)
 ASKED = ("sensitive", "open")
 """Of the kinds of the common world; the others are the same on both sides and asked about elsewhere."""
 VOLATILE_HEADERS = {"Date", "Server"}
