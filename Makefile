@@ -52,7 +52,7 @@ bench: $(STAMP)
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 accuracy: $(STAMP)
-	$(BIN)/python benchmarks/accuracy_reading.py
+	$(BIN)/python -m benchmarks.accuracy $(ARGS)
 
 format: $(STAMP)
 	$(BIN)/ruff format .

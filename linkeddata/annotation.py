@@ -11,10 +11,9 @@ It leaves out: whether it may be published (``node.services.annotate``).
 """
 
 from cas.ids import ContentId
-from linkeddata.answers import UnitAnswer
 from linkeddata.context import with_context
 from linkeddata.json_strict import Json
-from linkeddata.outputs import Barcodes, LabelText, NetworkProbe, Output, Quality
+from linkeddata.outputs import ImageSize, Output, Region, UnitAnswer
 from linkeddata.records import MEDIUM_FDO_TYPE
 
 
@@ -59,13 +58,14 @@ def build_annotation(
         "dcterms:creator": {"@type": "schema:SoftwareApplication", "schema:name": pipeline_name},
         "vasculum:answer": answer.answer,
     }
-    regions = _regions(output)
+    regions: list[Json] = [_region(region, output.image) for region in output.regions()]
     if regions:
         document["vasculum:hasRegion"] = regions
-    if isinstance(output, Quality):
+    measures = output.measured()
+    if measures:
         document["vasculum:measure"] = [
             {"@type": "vasculum:Measure", "schema:name": name, "schema:value": value}
-            for name, value in sorted(output.measures.items())
+            for name, value in sorted(measures.items())
         ]
     doubts = list(output.doubts)
     if doubts:
@@ -73,39 +73,28 @@ def build_annotation(
     return with_context(document)
 
 
-def _regions(output: Output) -> list[Json]:
-    match output:
-        case LabelText():
-            return [
-                _region(line.box, output, {"vasculum:text": line.text, "vasculum:score": line.score,
-                                           "vasculum:writing": line.writing})
-                for line in output.lines
-            ]  # fmt: skip
-        case Barcodes():
-            return [
-                _region(code.box, output, {"vasculum:symbology": code.symbology, "vasculum:text": code.payload})
-                for code in output.codes
-            ]
-        case Quality() | NetworkProbe():
-            return []
-
-
-def _region(box: tuple[int, int, int, int], output: Output, body: dict[str, Json]) -> dict[str, Json]:
-    x, y, w, h = box
-    return {
+def _region(region: Region, image: ImageSize) -> dict[str, Json]:
+    x, y, w, h = region.box
+    said: dict[str, Json] = {
         "@type": "ac:RegionOfInterest",
         "vasculum:x": x,
         "vasculum:y": y,
         "vasculum:width": w,
         "vasculum:height": h,
-        "ac:xFrac": f"{x / output.image.width:.6f}",
-        "ac:yFrac": f"{y / output.image.height:.6f}",
-        "ac:widthFrac": f"{w / output.image.width:.6f}",
-        "ac:heightFrac": f"{h / output.image.height:.6f}",
+        "ac:xFrac": f"{x / image.width:.6f}",
+        "ac:yFrac": f"{y / image.height:.6f}",
+        "ac:widthFrac": f"{w / image.width:.6f}",
+        "ac:heightFrac": f"{h / image.height:.6f}",
         "oa:hasSelector": {
             "@type": "oa:FragmentSelector",
             "dcterms:conformsTo": "http://www.w3.org/TR/media-frags/",
             "rdf:value": f"xywh=pixel:{x},{y},{w},{h}",
         },
-        **body,
     }
+    if region.text:
+        said["vasculum:text"] = region.text
+    if region.score:
+        said["vasculum:score"] = region.score
+    if region.polygon:
+        said["vasculum:polygon"] = region.polygon
+    return {**said, **region.terms}

@@ -25,10 +25,11 @@ from linkeddata.json_strict import (
 )
 from linkeddata.matching import parse_match
 from linkeddata.outputs import CONTRACTS
+from linkeddata.outputs.contracts import NOT_RELEASED
+from linkeddata.outputs.shape import Answer
 from linkeddata.selection import Selection, check_portable, parse_selection
 from linkeddata.times import format_time, parse_time
 
-Answer = Literal["yes", "no", "cannot tell"]
 ANSWERS: Final[tuple[Answer, ...]] = ("yes", "no", "cannot tell")
 Granularity = Literal["boolean", "count", "record"]
 GRANULARITIES: Final[tuple[Granularity, ...]] = ("boolean", "count", "record")
@@ -171,6 +172,8 @@ def parse_job_spec(value: Json) -> JobSpec:
 def _step(value: Json) -> JobStep:
     step = as_object(value, "a step")
     output = get_str(step, "output", max_chars=60)
+    if output in NOT_RELEASED:
+        raise DocumentError(f"results of {output} stay in the node: no job may ask for them")
     if output not in CONTRACTS:
         raise DocumentError(f"unknown output contract {output!r}: known are {', '.join(CONTRACTS)}")
     digests = get_strings(step, "digests", max_items=50, max_chars=80, optional=True)

@@ -48,7 +48,10 @@ class PipelineManifest:
     """``name==version`` of libraries that touch pixels."""
     parameters: Mapping[str, Json] = field(default_factory=dict)
     """Defaults; a job may set those named here and no others."""
+    needs: tuple[str, ...] = ()
+    """Output contracts of the pipelines whose results on the same image it takes."""
     upstream: tuple[str, ...] = ()
+    """Digests of those pipelines on this node, in the order of ``needs``."""
     tolerance: str = "0"
     """Largest deviation from the reference outputs at which an environment conforms, decimal."""
     implementation: str
@@ -69,6 +72,7 @@ class PipelineManifest:
             "weights": [item.to_json() for item in self.weights],
             "libraries": list(self.libraries),
             "parameters": dict(self.parameters),
+            **({"needs": list(self.needs)} if self.needs else {}),
             "upstream": list(self.upstream),
             "tolerance": self.tolerance,
             "implementation": self.implementation,

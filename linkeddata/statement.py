@@ -75,10 +75,15 @@ def regions_of(document: Mapping[str, Any]) -> tuple[StatedRegion, ...]:
             box=(item["vasculum:x"], item["vasculum:y"], item["vasculum:width"], item["vasculum:height"]),
             text=item.get("vasculum:text", ""),
             score=item.get("vasculum:score", ""),
-            label=item.get("vasculum:writing") or item.get("vasculum:symbology") or "",
+            label=label_of(item),
         )
         for item in document.get("vasculum:hasRegion", [])
     )
+
+
+def label_of(region: Mapping[str, Any]) -> str:
+    """The class of a region of an annotation: how a line is written, the symbology of a code, the kind of an object."""
+    return str(region.get("vasculum:writing") or region.get("vasculum:symbology") or region.get("vasculum:class") or "")
 
 
 def summarise(document: Mapping[str, Any]) -> Summary:

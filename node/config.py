@@ -21,10 +21,10 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from linkeddata import sensitive_list, sensitive_taxa
+from linkeddata.outputs import STEPS
 from node.config_tables import ConfigError as ConfigError  # noqa: PLC0414 - whoever reads settings meets it here
 from node.config_tables import build, nearest
 
-KNOWN_PIPELINES: Final = ("label-text", "barcode", "quality", "network-probe")
 MOST_PROCESSES: Final = 64
 """More than this is a mistake: each is an interpreter of about 100 MB, and one per core is enough."""
 TILE_SIZES: Final = (256, 512, 1024)
@@ -407,10 +407,9 @@ def _check(settings: Settings) -> None:
     if not 0 <= settings.server.port <= 65535:
         raise ConfigError("[server] port must be 0 to 65535")
     for name in settings.jobs.pipelines:
-        if name not in KNOWN_PIPELINES:
+        if name not in STEPS:
             raise ConfigError(
-                f"[jobs] pipelines: {name!r} is not one of {', '.join(KNOWN_PIPELINES)}"
-                + nearest(name, KNOWN_PIPELINES)
+                f"[jobs] pipelines: {name!r} is not one of {', '.join(STEPS)}" + nearest(name, tuple(STEPS))
             )
     positive = {
         "server.max_body_bytes": settings.server.max_body_bytes,

@@ -8,7 +8,7 @@ import importlib.metadata
 import inspect
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,6 +18,8 @@ from linkeddata.pipeline import Environment, PipelineManifest
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
 """(height, width, 3), RGB, upright."""
+Upstream = Mapping[str, dict[str, Json]]
+"""Output contract -> the result on the same image that a composed pipeline takes; empty for the others."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +30,8 @@ class Reference:
     pixels: Pixels
     deviation: Callable[[dict[str, Json]], float]
     """How far a result is from the expected one; 0 is equal, compared with the manifest's tolerance."""
+    upstream: Upstream = field(default_factory=dict)
+    """What a composed pipeline is given for this image."""
 
 
 class Pipeline(Protocol):
@@ -45,8 +49,14 @@ class Pipeline(Protocol):
         """
         ...
 
-    def run(self, pixels: Pixels, parameters: Mapping[str, Json]) -> dict[str, Json]:
-        """The body of the output contract, without the member ``image``."""
+    def run(self, pixels: Pixels, parameters: Mapping[str, Json], upstream: Upstream) -> dict[str, Json]:
+        """The body of the output contract, without the member ``image``.
+
+        Args:
+            pixels: the upright image.
+            parameters: of the job, where the manifest allows them.
+            upstream: results of the pipelines that the manifest ``needs``, by output contract.
+        """
         ...
 
     def references(self) -> Sequence[Reference]:

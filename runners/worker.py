@@ -68,7 +68,7 @@ def main() -> int:
 
 def _run_references(pipeline: Pipeline) -> dict[str, str]:
     return {
-        reference.name: f"{reference.deviation(pipeline.run(reference.pixels, {})):.6f}"
+        reference.name: f"{reference.deviation(pipeline.run(reference.pixels, {}, reference.upstream)):.6f}"
         for reference in pipeline.references()
     }
 
@@ -79,7 +79,7 @@ def _answer(pipeline: Pipeline, request: dict[str, Any], descriptor: int, limits
         stream, size = open_descriptor(descriptor)
         with stream:
             pixels = decode_upright(stream, size, limits)
-        body = pipeline.run(pixels, request["parameters"])
+        body = pipeline.run(pixels, request["parameters"], {})
     except BeyondLimits as error:
         return {"id": request["id"], "beyond": str(error)[:500]}
     except ImageRefused as error:

@@ -31,7 +31,9 @@ class _Base:
     def references(self) -> Sequence[object]:
         return ()
 
-    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
         return {"measures": {"sum": str(int(pixels.sum()) % 1000)}, "verdicts": {}, "doubts": []}
 
 
@@ -46,10 +48,12 @@ class Crashing(_Base):
 
     name = "crashing"
 
-    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
         if int(pixels[0, 0, 0]) < 40:
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().run(pixels, parameters)
+        return super().run(pixels, parameters, upstream)
 
 
 class Hanging(_Base):
@@ -57,10 +61,12 @@ class Hanging(_Base):
 
     name = "hanging"
 
-    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
         while int(pixels[0, 0, 0]) < 40:
             time.sleep(0.05)
-        return super().run(pixels, parameters)
+        return super().run(pixels, parameters, upstream)
 
 
 class Babbling(_Base):
@@ -68,7 +74,9 @@ class Babbling(_Base):
 
     name = "babbling"
 
-    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
         return {"measures": {"pixels": "A" * 5000}, "verdicts": {}, "doubts": []}
 
 
@@ -77,7 +85,9 @@ class Huge(_Base):
 
     name = "huge"
 
-    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
         return {"measures": {str(n): "1" for n in range(400_000)}, "verdicts": {}, "doubts": []}
 
 
@@ -86,8 +96,10 @@ class Smuggling(_Base):
 
     name = "smuggling"
 
-    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
-        return {**super().run(pixels, parameters), "pixels": base64.b64encode(pixels.tobytes()).decode()}
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
+        return {**super().run(pixels, parameters, upstream), "pixels": base64.b64encode(pixels.tobytes()).decode()}
 
 
 class Chatty(_Base):
@@ -95,7 +107,9 @@ class Chatty(_Base):
 
     name = "chatty"
 
-    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
         from runners.errors import ImageRefused
 
         raise ImageRefused("too dark\n\x1b[31m " + base64.b64encode(pixels.tobytes()).decode())
@@ -106,10 +120,12 @@ class Raising(_Base):
 
     name = "raising"
 
-    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
         if int(pixels[0, 0, 0]) < 40:
             raise RuntimeError("BFC arena: " + base64.b64encode(pixels.tobytes()).decode())
-        return super().run(pixels, parameters)
+        return super().run(pixels, parameters, upstream)
 
 
 class Hungry(_Base):
@@ -118,11 +134,13 @@ class Hungry(_Base):
     name = "hungry"
     is_full = False
 
-    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
         if self.is_full or int(pixels[0, 0, 0]) < 40:
             self.is_full = True
             np.ones(1 << 44, dtype=np.uint8)
-        return super().run(pixels, parameters)
+        return super().run(pixels, parameters, upstream)
 
 
 class Nonconforming(_Base):
@@ -153,7 +171,9 @@ class Leaking(_Base):
     name = "label-text"
     output = "label-text/1"
 
-    def run(self, pixels: np.ndarray, parameters: Mapping[str, object]) -> dict[str, object]:
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
         data = pixels[: pixels.shape[0] // 16 * 16 : 16].tobytes()[:24_000]
         pieces = [base64.b64encode(data[at : at + 81]).decode() for at in range(0, 150 * 81, 81)]
         lines = [

@@ -18,16 +18,11 @@ from federation.search import ask_coverage
 from linkeddata.coverage import Covered
 from linkeddata.envelope import JOB_SPEC, seal
 from linkeddata.job import JobSpec
+from linkeddata.outputs.contracts import HIDDEN_STEPS, NOT_RELEASED, STEPS
 from linkeddata.selection import Selection
 from node.cli.errors import UserError
 from node.cli.research import Found, NodeCache, find_nodes, refresh
 
-STEPS = {
-    "label-text": "label-text/1",
-    "barcode": "barcode/1",
-    "quality": "quality/1",
-    "network-probe": "network-probe/1",
-}
 TAKES_NONE = ("refuse: everything else",)
 """The readable form of an empty policy."""
 
@@ -125,7 +120,8 @@ def outputs_of(steps: str) -> tuple[str, ...]:
     names = [name.strip() for name in steps.split(",") if name.strip()]
     unknown = [name for name in names if name not in STEPS]
     if unknown or not names or len(set(names)) != len(names):
-        raise UserError(f"steps are {', '.join(list(STEPS)[:3])}, each once, separated by commas")
+        offered = [name for name in STEPS if name not in HIDDEN_STEPS and STEPS[name] not in NOT_RELEASED]
+        raise UserError(f"steps are {', '.join(offered)}, each once, separated by commas")
     return tuple(STEPS[name] for name in names)
 
 

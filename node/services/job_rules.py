@@ -16,6 +16,7 @@ from linkeddata.access import AccessClass
 from linkeddata.descriptor import PipelineOffer
 from linkeddata.job import JobSpec, JobStep
 from linkeddata.json_strict import Json
+from linkeddata.outputs.contracts import HIDDEN_STEPS, NOT_RELEASED, STEPS
 from linkeddata.pipeline import ConformanceReport, PipelineManifest
 from node.config import PolicySection
 from node.storage.jobs import NO_IMAGE, NOT_FETCHED, SENSITIVE, PlannedStep, SnapshotRow
@@ -31,7 +32,9 @@ MAX_OPEN_JOBS_UNENROLLED: Final = 3
 """What one key may have waiting or running: a loop in somebody's script must not fill the queue."""
 FEDERATED_JOB: Final = "federated-job"
 """Process id of a job with several steps."""
-PROCESSES: Final[dict[str, str]] = {"label-text": "label-text/1", "barcode": "barcode/1", "quality": "quality/1"}
+PROCESSES: Final[dict[str, str]] = {
+    name: contract for name, contract in STEPS.items() if name not in HIDDEN_STEPS and contract not in NOT_RELEASED
+}
 """OGC process id -> output contract."""
 
 

@@ -28,14 +28,14 @@ from cas.ids import ContentId
 from federation.identity import AnyKey, SigningKey
 from federation.plain_text import has_control
 from federation.status import JobStatus, State, StepStatus
-from linkeddata.answers import UnitAnswer, answer_of, cannot_tell
+from linkeddata.answers import answer_of, cannot_tell
 from linkeddata.canon import canonical_bytes
 from linkeddata.coverage import NoValue
 from linkeddata.envelope import CONFORMANCE_REPORT, JOB_SPEC, RESULT_PAGE, Envelope, open_envelope, parse_envelope, seal
 from linkeddata.errors import DocumentError
 from linkeddata.job import Granularity, JobSpec, ResultPage, ResultRow, StepCounts, parse_job_spec
 from linkeddata.json_strict import Json, parse_json
-from linkeddata.outputs import parse_output
+from linkeddata.outputs import UnitAnswer, parse_output
 from linkeddata.pipeline import WorkUnit
 from node.access import Door, Viewer, decide
 from node.config import Settings

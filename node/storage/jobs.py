@@ -20,7 +20,7 @@ from typing import Any, Final
 from federation.status import Approval, State
 from linkeddata.canon import digest_text
 from linkeddata.coverage import NoValue, parse_no_value
-from linkeddata.job import Answer
+from linkeddata.outputs.shape import Answer
 from linkeddata.pipeline import ConformanceReport
 from linkeddata.times import format_time, parse_time
 

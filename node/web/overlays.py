@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from linkeddata.errors import DocumentError
-from linkeddata.outputs import Barcodes, LabelText, parse_output
+from linkeddata.outputs import parse_output
 from linkeddata.presentation import is_polygon
+from linkeddata.statement import label_of
 from node.access import Door, Viewer, decide
 from node.storage.facts import medium_facts, record_facts
 
@@ -85,7 +86,7 @@ def _published(row: sqlite3.Row) -> Overlay:
         Region(
             x=item["vasculum:x"], y=item["vasculum:y"], width=item["vasculum:width"], height=item["vasculum:height"],
             text=item.get("vasculum:text", ""), score=item.get("vasculum:score", ""),
-            label=item.get("vasculum:symbology") or item.get("vasculum:writing", ""),
+            label=label_of(item),
             polygon=item["vasculum:polygon"] if is_polygon(item.get("vasculum:polygon")) else "",
         )
         for item in body.get("vasculum:hasRegion", [])
@@ -102,18 +103,16 @@ def _unpublished(row: sqlite3.Row) -> Overlay | None:
         output = parse_output(row["output"], json.loads(row["body"]))
     except DocumentError:
         return None
-    match output:
-        case LabelText():
-            regions = tuple(_region(line.box, line.text, line.score, line.writing) for line in output.lines)
-        case Barcodes():
-            regions = tuple(_region(code.box, code.payload, "", code.symbology) for code in output.codes)
-        case _:
-            return None
+    regions = tuple(
+        Region(
+            x=item.box[0], y=item.box[1], width=item.box[2], height=item.box[3], text=item.text, score=item.score,
+            label=item.label, polygon=item.polygon if is_polygon(item.polygon) else "",
+        )
+        for item in output.regions()
+    )  # fmt: skip
+    if not regions:
+        return None
     return Overlay(
         contract=row["output"], pipeline=row["pipeline"], environment=row["environment"], job="", iri=None, path="",
         state="not published", regions=regions, doubts=output.doubts,
     )  # fmt: skip
-
-
-def _region(box: tuple[int, int, int, int], text: str, score: str, label: str) -> Region:
-    return Region(x=box[0], y=box[1], width=box[2], height=box[3], text=text, score=score, label=label)

@@ -18,7 +18,7 @@ from linkeddata.json_strict import Json
 from linkeddata.outputs import MAX_CODES, MAX_PAYLOAD_CHARS
 from linkeddata.pipeline import Environment, PipelineManifest
 from runners.errors import PipelineUnavailable
-from runners.pipeline import Pixels, Reference, base_versions, implementation_digest, pinned
+from runners.pipeline import Pixels, Reference, Upstream, base_versions, implementation_digest, pinned
 
 SYMBOLOGIES: Final = (
     "Code39",
@@ -76,7 +76,7 @@ class Barcode:
             versions["libzbar"] = _zbar_version()
         return Environment(versions=versions, execution_provider="cpu", precision="uint8", device_class="cpu")
 
-    def run(self, pixels: Pixels, parameters: Mapping[str, Json]) -> dict[str, Json]:  # noqa: ARG002
+    def run(self, pixels: Pixels, parameters: Mapping[str, Json], upstream: Upstream) -> dict[str, Json]:  # noqa: ARG002
         """Reads one image."""
         import cv2
 

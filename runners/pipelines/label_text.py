@@ -24,7 +24,7 @@ from linkeddata.json_strict import Json
 from linkeddata.outputs import MAX_LINE_CHARS, MAX_LINES, MAX_TEXT_CHARS
 from linkeddata.pipeline import Environment, PipelineManifest, Weight
 from runners.errors import PipelineUnavailable
-from runners.pipeline import Pixels, Reference, base_versions, decimal, implementation_digest, pinned
+from runners.pipeline import Pixels, Reference, Upstream, base_versions, decimal, implementation_digest, pinned
 
 MODELS: Final = ("PP-OCRv6_det_small.onnx", "PP-OCRv6_rec_small.onnx", "ch_ppocr_mobile_v2.0_cls_mobile.onnx")
 LIBRARIES: Final = ("rapidocr", "onnxruntime", "onnxruntime-gpu", "opencv-python-headless", "numpy", "pillow")
@@ -101,7 +101,7 @@ class LabelText:
             versions=base_versions(*LIBRARIES), execution_provider=providers, precision="float32", device_class=device
         )
 
-    def run(self, pixels: Pixels, parameters: Mapping[str, Json]) -> dict[str, Json]:
+    def run(self, pixels: Pixels, parameters: Mapping[str, Json], upstream: Upstream) -> dict[str, Json]:  # noqa: ARG002
         """Reads one image."""
         height, width = pixels.shape[:2]
         side = parameters.get("maxSide", MAX_SIDE)

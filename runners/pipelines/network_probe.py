@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 import runners.decode
 from linkeddata.json_strict import Json
 from linkeddata.pipeline import Environment, PipelineManifest
-from runners.pipeline import Pixels, Reference, base_versions, implementation_digest
+from runners.pipeline import Pixels, Reference, Upstream, base_versions, implementation_digest
 
 
 class NetworkProbe:
@@ -32,7 +32,7 @@ class NetworkProbe:
         """Nothing to load."""
         return Environment(versions=base_versions(), execution_provider="cpu", precision="none", device_class="cpu")
 
-    def run(self, pixels: Pixels, parameters: Mapping[str, Json]) -> dict[str, Json]:  # noqa: ARG002
+    def run(self, pixels: Pixels, parameters: Mapping[str, Json], upstream: Upstream) -> dict[str, Json]:  # noqa: ARG002
         """Tries every way out."""
         attempts: dict[str, Json] = {
             "tcp4": _open(socket.AF_INET, socket.SOCK_STREAM),

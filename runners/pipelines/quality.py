@@ -12,7 +12,7 @@ import numpy as np
 import runners.decode
 from linkeddata.json_strict import Json
 from linkeddata.pipeline import Environment, PipelineManifest
-from runners.pipeline import Pixels, Reference, base_versions, decimal, implementation_digest, pinned
+from runners.pipeline import Pixels, Reference, Upstream, base_versions, decimal, implementation_digest, pinned
 
 BLURRED_BELOW: Final = 12.0
 """Variance of the Laplacian (levels squared) under which even a plain sheet is out of focus: a sharp sheet has
@@ -53,7 +53,7 @@ class Quality:
             device_class="cpu",
         )
 
-    def run(self, pixels: Pixels, parameters: Mapping[str, Json]) -> dict[str, Json]:  # noqa: ARG002
+    def run(self, pixels: Pixels, parameters: Mapping[str, Json], upstream: Upstream) -> dict[str, Json]:  # noqa: ARG002
         """Measures one image."""
         import cv2
 

@@ -15,8 +15,7 @@ from PIL import Image, ImageDraw
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from linkeddata.annotation import build_annotation
-from linkeddata.answers import UnitAnswer
-from linkeddata.outputs import parse_output
+from linkeddata.outputs import UnitAnswer, parse_output
 from node.app import build_application
 from node.demo import drawing
 from node.folder import NodeFolder

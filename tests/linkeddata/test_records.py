@@ -14,13 +14,13 @@ from rdflib.compare import isomorphic
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from linkeddata.annotation import build_annotation
-from linkeddata.answers import UnitAnswer, answer_of
+from linkeddata.answers import answer_of
 from linkeddata.canon import canonical_bytes
 from linkeddata.descriptor import Holdings, NodeDescriptor, NodeKey, PolicySummary, parse_node_descriptor
 from linkeddata.errors import DocumentError
 from linkeddata.job import Emit
 from linkeddata.licences import normalise_licence
-from linkeddata.outputs import parse_output
+from linkeddata.outputs import UnitAnswer, parse_output
 from linkeddata.rdf import serialise, to_graph, to_quads
 from linkeddata.records import (
     PLACED_TERMS,

@@ -13,8 +13,7 @@ from withdraw_world import remains
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from linkeddata.annotation import build_annotation
-from linkeddata.answers import UnitAnswer
-from linkeddata.outputs import parse_output
+from linkeddata.outputs import UnitAnswer, parse_output
 from node.cli.main import run
 from node.config import load_settings
 from node.folder import NodeFolder, open_folder

@@ -11,8 +11,7 @@ from conftest import NOW, ingest, jpeg, rows_of, write_archive
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from linkeddata.annotation import build_annotation
-from linkeddata.answers import UnitAnswer
-from linkeddata.outputs import parse_output
+from linkeddata.outputs import UnitAnswer, parse_output
 from node.app import build_application
 from node.folder import NodeFolder
 from node.storage import annotations, records

@@ -15,8 +15,7 @@ from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from linkeddata.annotation import build_annotation
 from linkeddata.annotation_checks import CheckFinding
-from linkeddata.answers import UnitAnswer
-from linkeddata.outputs import parse_output
+from linkeddata.outputs import UnitAnswer, parse_output
 from linkeddata.statement import summarise
 from node.folder import NodeFolder
 from node.services import retract, review, review_rules

@@ -38,7 +38,7 @@ def reader() -> LabelTextPipeline:
 
 
 def test_typed_labels_are_read_where_they_are(sheet: np.ndarray, reader: LabelTextPipeline) -> None:
-    output = check("label-text/1", reader.run(sheet, {}), sheet)
+    output = check("label-text/1", reader.run(sheet, {}, {}), sheet)
     assert isinstance(output, LabelText)
     assert output.readable
     lines = [TextLine(text=line.text, score=float(line.score), box=line.box) for line in output.lines]
@@ -53,7 +53,7 @@ def test_a_sheet_photographed_sideways_is_read_where_it_is(
 ) -> None:
     """No EXIF flag says so: the pixels themselves lie on their side."""
     turned = np.ascontiguousarray(np.rot90(sheet, quarters))
-    output = check("label-text/1", reader.run(turned, {}), turned)
+    output = check("label-text/1", reader.run(turned, {}, {}), turned)
     assert isinstance(output, LabelText)
     lines = [TextLine(text=line.text, score=float(line.score), box=line.box) for line in output.lines]
     [match] = match_lines(parse_match('"Herbarium Martii"'), lines)
@@ -85,7 +85,7 @@ class Scripted:
 def scripted(upright: list[object], turned: list[object]) -> tuple[dict[str, object], Scripted]:
     pipeline, reader = LabelTextPipeline(), Scripted(upright, turned)  # type: ignore[arg-type]
     pipeline._readers = {2800: reader}
-    body = pipeline.run(np.zeros((2000, 2500, 3), dtype=np.uint8), {})
+    body = pipeline.run(np.zeros((2000, 2500, 3), dtype=np.uint8), {}, {})
     return body, reader
 
 
@@ -120,7 +120,7 @@ def test_a_few_letters_on_their_side_are_not_worth_a_second_reading() -> None:
 
 def test_an_empty_sheet_is_not_called_read(reader: LabelTextPipeline) -> None:
     pixels = np.asarray(drawing.paper(600, 400, random.Random(1)))
-    output = check("label-text/1", reader.run(pixels, {}), pixels)
+    output = check("label-text/1", reader.run(pixels, {}, {}), pixels)
     assert isinstance(output, LabelText)
     assert not output.readable
     assert output.doubts
@@ -129,11 +129,11 @@ def test_an_empty_sheet_is_not_called_read(reader: LabelTextPipeline) -> None:
 def test_barcodes_are_read_and_only_they(sheet: np.ndarray) -> None:
     pipeline = Barcode()
     pipeline.load()
-    output = check("barcode/1", pipeline.run(sheet, {}), sheet)
+    output = check("barcode/1", pipeline.run(sheet, {}, {}), sheet)
     assert isinstance(output, Barcodes)
     assert [(code.symbology, code.payload) for code in output.codes] == [("Code128", "HEX 100037")]
     pixels = np.asarray(drawing.paper(600, 400, random.Random(1)))
-    assert pipeline.run(pixels, {})["codes"] == []
+    assert pipeline.run(pixels, {}, {})["codes"] == []
 
 
 def test_quality_tells_sharp_from_blurred(sheet: np.ndarray) -> None:
@@ -141,8 +141,8 @@ def test_quality_tells_sharp_from_blurred(sheet: np.ndarray) -> None:
 
     pipeline = QualityPipeline()
     pipeline.load()
-    sharp = check("quality/1", pipeline.run(sheet, {}), sheet)
-    blurred = check("quality/1", pipeline.run(cv2.GaussianBlur(sheet, (0, 0), 6), {}), sheet)
+    sharp = check("quality/1", pipeline.run(sheet, {}, {}), sheet)
+    blurred = check("quality/1", pipeline.run(cv2.GaussianBlur(sheet, (0, 0), 6), {}, {}), sheet)
     assert isinstance(sharp, Quality)
     assert isinstance(blurred, Quality)
     assert (sharp.verdicts["sharpness"], blurred.verdicts["sharpness"]) == ("good", "poor")
@@ -155,7 +155,9 @@ def test_manifests_are_stable_and_references_conform(make: type) -> None:
     assert make().manifest().digest == make().manifest().digest
     pipeline = make()
     pipeline.load()
-    deviations = {item.name: f"{item.deviation(pipeline.run(item.pixels, {})):.6f}" for item in pipeline.references()}
+    deviations = {
+        item.name: f"{item.deviation(pipeline.run(item.pixels, {}, {})):.6f}" for item in pipeline.references()
+    }
     assert deviations
     assert conforms(pipeline.manifest(), deviations), deviations
     assert not conforms(pipeline.manifest(), {"x": "0.99"})

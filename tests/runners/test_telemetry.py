@@ -31,7 +31,7 @@ pipeline.load()
 picture, read = _draw(REFERENCE_LINES), 0
 end = time.monotonic() + float(sys.argv[1])
 while time.monotonic() < end:
-    assert pipeline.run(picture, {})["lines"]
+    assert pipeline.run(picture, {}, {})["lines"]
     read += 1
 print(read)
 """

@@ -1,0 +1,47 @@
+"""The list of output contracts, and of the pipelines that come with this release: the one place that names them all."""
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from linkeddata.errors import DocumentError, OutputRefused
+from linkeddata.json_strict import Json, as_object
+from linkeddata.outputs import barcode, label_text, network_probe, quality
+from linkeddata.outputs.shape import ImageSize, Output, read_image
+
+_PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = {
+    "label-text/1": label_text.parse,
+    "barcode/1": barcode.parse,
+    "quality/1": quality.parse,
+    "network-probe/1": network_probe.parse,
+}
+CONTRACTS: Final = tuple(_PARSERS)
+"""Every output contract this version knows."""
+STEPS: Final[Mapping[str, str]] = {
+    "label-text": "label-text/1",
+    "barcode": "barcode/1",
+    "quality": "quality/1",
+    "network-probe": "network-probe/1",
+}
+"""Name of a pipeline that comes with a node -> its output contract: what jobs, settings and commands call it."""
+HIDDEN_STEPS: Final = frozenset({"network-probe"})
+"""Not offered to people: they prove something about the node."""
+NOT_RELEASED: Final[frozenset[str]] = frozenset()
+"""Contracts whose results stay in the node: no job may ask for them, nothing of them is published."""
+
+
+def parse_output(contract: str, body: Json) -> Output:
+    """A worker's body as a typed output.
+
+    Raises:
+        OutputRefused: unknown contract, or the body breaks it.
+    """
+    parse = _PARSERS.get(contract)
+    if parse is None:
+        raise OutputRefused(f"there is no output contract {contract[:40]!r}")
+    try:
+        document = as_object(body, "the result")
+        return parse(document, read_image(document))
+    except OutputRefused:
+        raise
+    except DocumentError as error:
+        raise OutputRefused(f"{contract}: {error}") from error
