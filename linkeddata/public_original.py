@@ -45,25 +45,34 @@ def public_original(data: bytes, packet: bytes) -> bytes:
     Raises:
         NotLossless: with the reason.
     """
-    try:
-        if data.startswith(b"\xff\xd8"):
-            bare = _jpeg(data)
-        elif data.startswith(_PNG_START):
-            bare = _png(data)
-        elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-            bare = _webp(data)
-        elif data[:2] in (b"II", b"MM"):
-            raise NotLossless(
-                "in TIFF files metadata and picture are woven into each other; a JPEG or PNG copy has none"
-            )
-        else:
-            raise NotLossless("files of this format are not taken apart")
-    except PictureFormError as error:
-        raise NotLossless(f"the file is not built as its format demands: {error}") from error
+    bare = bare_picture(data)
     left = luggage_of(bare)
     if left:
         raise NotLossless(f"something that tells more is left: {', '.join(sorted(left))}")
     return put_in(bare, packet)
+
+
+def bare_picture(data: bytes) -> bytes:
+    """The file with nothing in it but the picture, its colour profile, its resolution and which side is up.
+
+    Args:
+        data: the file, at most ``MOST_BYTES``.
+
+    Raises:
+        NotLossless: with the reason.
+    """
+    try:
+        if data.startswith(b"\xff\xd8"):
+            return _jpeg(data)
+        if data.startswith(_PNG_START):
+            return _png(data)
+        if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+            return _webp(data)
+    except PictureFormError as error:
+        raise NotLossless(f"the file is not built as its format demands: {error}") from error
+    if data[:2] in (b"II", b"MM"):
+        raise NotLossless("in TIFF files metadata and picture are woven into each other; a JPEG or PNG copy has none")
+    raise NotLossless("files of this format are not taken apart")
 
 
 def _orientation(block: bytes) -> int:

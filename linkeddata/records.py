@@ -13,7 +13,7 @@ Invariants:
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Literal
@@ -64,6 +64,10 @@ PLACED_TERMS: Final = frozenset((*_TAXON, *_IDENTIFICATION, *_GEOREFERENCE, *_LO
 
 
 NOTHING_STATED: Final = LocalContexts()
+VARIANTS: Final = "ac:hasServiceAccessPoint"
+"""The member of a medium's document that lists the files of its exposure (Audiovisual Core 2026, section Service Access
+Point): each with its own hash, format and size in pixels."""
+IS_PROCESSED: Final = "vasculum:isProcessingVariant"
 MEDIUM_FDO_TYPE: Final = "https://doi.org/21.T11148/bbad8c4e101e8af01115"
 """openDS: the handle of the kind of thing that a digital medium is."""
 
@@ -88,6 +92,20 @@ class MediumFacts:
     size_bytes: int | None
     public_original: PublicOriginal | None = None
     """None: the file itself is given out, as far as its class allows."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VariantFacts:
+    """One file of an exposure that has several."""
+
+    facts: MediumFacts
+    role: str
+    """``archival master`` or ``access copy``."""
+    is_processed: bool
+    stated: str = ""
+    """What the institution calls it (``ac:variantLiteral``)."""
+    source_address: str = ""
+    """Where it lies while it has no content id."""
 
 
 def build_specimen(
@@ -190,8 +208,11 @@ def build_medium(
     source_address: str = "",
     px_per_mm: str = "",
     local_contexts: LocalContexts = NOTHING_STATED,
+    variants: Sequence[VariantFacts] = (),
 ) -> dict[str, Json]:
     """The public document of a medium: what it shows, its content id, its licence, and how its bytes may be had.
+
+    ``variants`` are all files of the exposure, the one that ``facts`` are about among them; empty when it has one.
 
     ``source_address`` is where the image lies while it has no content id: Audiovisual Core asks for the address of an
     access point and for no hash of it. ``px_per_mm`` is the resolution on the plane of the specimen, as the institution
@@ -208,7 +229,9 @@ def build_medium(
         "ods:hasEntityRelationships": [_relationship("hasDigitalSpecimen", item) for item in specimens],
     }
     is_open = access is AccessClass.OPEN and not sensitive
-    document.update(_bytes_terms(facts, origin=origin, is_open=is_open))
+    document.update(bytes_terms(facts, origin=origin, is_open=is_open))
+    if variants:
+        document[VARIANTS] = [_variant(item, origin=origin, is_open=is_open) for item in variants]
     if source_address and is_open and facts.content_id is None:
         document["ac:accessURI"] = source_address
     _add_local_contexts(document, local_contexts)
@@ -236,7 +259,66 @@ def with_bytes(
     """The document of a medium with what is known about its bytes now in place of what was said before."""
     is_open = access is AccessClass.OPEN and not sensitive
     kept = {term: value for term, value in document.items() if term not in _BYTES_TERMS}
-    return {**kept, **_bytes_terms(facts, origin=origin, is_open=is_open)}
+    said = bytes_terms(facts, origin=origin, is_open=is_open)
+    return _with_entry({**kept, **said}, said, lambda entry: bool(entry.get(IS_PROCESSED)))
+
+
+def with_variant_bytes(
+    document: Mapping[str, Json], facts: MediumFacts, *, origin: str, access: AccessClass, sensitive: bool
+) -> dict[str, Json]:
+    """The same of a variant that is not the processed one; it is found by its content id."""
+    said = bytes_terms(facts, origin=origin, is_open=access is AccessClass.OPEN and not sensitive)
+    return _with_entry(
+        document,
+        said,
+        lambda entry: not entry.get(IS_PROCESSED) and entry.get("vasculum:contentId") == str(facts.content_id),
+    )
+
+
+def without_variant(document: Mapping[str, Json], image: ContentId) -> dict[str, Json]:
+    """The document of a medium that has these bytes no more among its files; a file that is alone is no variant."""
+    entries = document.get(VARIANTS)
+    if not isinstance(entries, list):
+        return dict(document)
+    left = [entry for entry in entries if isinstance(entry, dict) and entry.get("vasculum:contentId") != str(image)]
+    kept = {term: value for term, value in document.items() if term != VARIANTS}
+    return {**kept, VARIANTS: left} if len(left) > 1 else kept
+
+
+def _with_entry(
+    document: Mapping[str, Json], said: Mapping[str, Json], is_meant: Callable[[Mapping[str, Json]], bool]
+) -> dict[str, Json]:
+    """What is said about bytes, in the entries of the list of variants that are meant."""
+    entries = document.get(VARIANTS)
+    if not isinstance(entries, list):
+        return dict(document)
+    changed: list[Json] = []
+    for entry in entries:
+        assert isinstance(entry, dict)  # our own documents
+        kept = {term: value for term, value in entry.items() if term not in _BYTES_TERMS}
+        changed.append({**kept, **said} if is_meant(entry) else entry)
+    return {**document, VARIANTS: changed}
+
+
+def bytes_terms(facts: MediumFacts, *, origin: str, is_open: bool) -> dict[str, Json]:
+    """What a record says about bytes: their id, where they may be had, size and format."""
+    terms: dict[str, Json] = {}
+    if facts.content_id is not None:
+        terms["ac:hashFunction"] = "SHA-256"
+        terms["ac:hashValue"] = facts.content_id.hex
+        terms["vasculum:contentId"] = str(facts.content_id)
+        if is_open and facts.public_original is None:
+            terms["ac:accessURI"] = f"{origin}/cas/sha256/{facts.content_id.hex}"
+        elif is_open and facts.public_original is not None:
+            terms |= _instead(facts.content_id, facts.public_original, origin=origin)
+    if facts.width and facts.height:
+        terms["exif:PixelXDimension"] = facts.width
+        terms["exif:PixelYDimension"] = facts.height
+    if facts.format:
+        terms["dcterms:format"] = facts.format
+    if facts.size_bytes is not None:
+        terms["vasculum:sizeInBytes"] = facts.size_bytes
+    return terms
 
 
 def build_tombstone(
@@ -286,24 +368,17 @@ _BYTES_TERMS: Final = frozenset(
 )  # fmt: skip
 
 
-def _bytes_terms(facts: MediumFacts, *, origin: str, is_open: bool) -> dict[str, Json]:
-    terms: dict[str, Json] = {}
-    if facts.content_id is not None:
-        terms["ac:hashFunction"] = "SHA-256"
-        terms["ac:hashValue"] = facts.content_id.hex
-        terms["vasculum:contentId"] = str(facts.content_id)
-        if is_open and facts.public_original is None:
-            terms["ac:accessURI"] = f"{origin}/cas/sha256/{facts.content_id.hex}"
-        elif is_open and facts.public_original is not None:
-            terms |= _instead(facts.content_id, facts.public_original, origin=origin)
-    if facts.width and facts.height:
-        terms["exif:PixelXDimension"] = facts.width
-        terms["exif:PixelYDimension"] = facts.height
-    if facts.format:
-        terms["dcterms:format"] = facts.format
-    if facts.size_bytes is not None:
-        terms["vasculum:sizeInBytes"] = facts.size_bytes
-    return terms
+def _variant(item: VariantFacts, *, origin: str, is_open: bool) -> dict[str, Json]:
+    entry: dict[str, Json] = {
+        "@type": "ac:ServiceAccessPoint",
+        "vasculum:variantRole": item.role,
+        **({IS_PROCESSED: True} if item.is_processed else {}),
+        **({"ac:variantLiteral": item.stated} if item.stated else {}),
+        **bytes_terms(item.facts, origin=origin, is_open=is_open),
+    }
+    if item.source_address and is_open and item.facts.content_id is None:
+        entry["ac:accessURI"] = item.source_address
+    return entry
 
 
 def _instead(original: ContentId, public: PublicOriginal, *, origin: str) -> dict[str, Json]:

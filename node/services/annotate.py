@@ -5,6 +5,7 @@ Invariants:
   takes the results of other jobs into the review (``take_results``). It is checked then, and waits for a decision.
 - Public before anybody decided only when its job asked and the medium is open, not sensitive, and still shows the bytes
   that the result was made from: asked again in the same transaction.
+- A result whose image got other metadata meanwhile is about the new bytes, and names those it was computed from.
 - One annotation per (medium, output contract) is current; a newer one supersedes it, unless a person accepted it.
 - The annotation says what was read, not what was asked: no question of a researcher shows in it.
 - Idempotent: the IRI is minted from medium and work key. What was rejected or retracted does not come back.
@@ -21,7 +22,7 @@ from linkeddata.answers import answer_of
 from linkeddata.json_strict import Json, parse_json
 from linkeddata.outputs import Output, parse_output
 from linkeddata.statement import regions_of, summarise
-from node.services import review
+from node.services import new_bytes, review
 from node.storage import records, reviews
 from node.storage.jobs import JobRow
 
@@ -109,24 +110,25 @@ def _keep(
         job=f"{origin}/jobs/{job.id}",
         answer=answer_of(output, None, step=row["step"]),
     )
+    image, document = new_bytes.moved(conn, row["medium"], row["image"], document)
     statement = reviews.NewStatement(
-        iri=iri, maker="machine", medium=row["medium"], image=row["image"], output=row["step"],
+        iri=iri, maker="machine", medium=row["medium"], image=image, output=row["step"],
         pipeline=row["pipeline"], environment=row["environment"], work_key=row["work_key"], job=job.id,
         document=document, summary=summarise(document), asked=asked,
     )  # fmt: skip
-    reviews.add(conn, statement, _check(conn, row, iri, document, output, labels), now=now)
+    reviews.add(conn, statement, _check(conn, row, iri, image, document, output, labels), now=now)
     return iri
 
 
 def _check(
-    conn: sqlite3.Connection, row: sqlite3.Row, iri: str, document: dict[str, Json], output: Output,
+    conn: sqlite3.Connection, row: sqlite3.Row, iri: str, image: str, document: dict[str, Json], output: Output,
     labels: frozenset[str],
 ) -> tuple[CheckFinding, ...]:  # fmt: skip
     medium = conn.execute("SELECT image, width, height, state FROM medium WHERE iri = ?", (row["medium"],)).fetchone()
     others = reviews.others_about(conn, row["medium"], row["step"], but=iri)
     return check_statement(
         contract=row["step"],
-        image=row["image"],
+        image=image,
         width=output.image.width,
         height=output.image.height,
         regions=regions_of(document),

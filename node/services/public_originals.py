@@ -24,6 +24,7 @@ from cas.store import BlobStore
 from linkeddata.access import AccessClass
 from linkeddata.licences import normalise_licence
 from linkeddata.luggage import Luggage, WithheldFor, find_luggage, is_withheld
+from linkeddata.picture_digest import picture_digest
 from linkeddata.public_original import MOST_BYTES, NotLossless, public_original
 from linkeddata.records import MediumFacts, PublicOriginal, with_bytes
 from linkeddata.rights_packet import Rights, rights_packet
@@ -101,6 +102,8 @@ class PublicOriginals:
     def _look(self, item: Wanted, known: LuggageRow | None, now: datetime) -> LuggageRow | None:
         packet = rights_packet(item.rights)
         digest = hashlib.sha256(packet).hexdigest()
+        if known is not None and known.picture is None:
+            known = self._look_at_picture(item.cid, known)
         if known is not None and (known.reason or not item.is_open or not is_withheld(known.tells, self._withheld_for)):
             return known
         if known is not None and known.public and known.public_packet == digest and self._is_here(known.public):
@@ -108,7 +111,9 @@ class PublicOriginals:
         try:
             with self._blobs.open_blob(item.cid) as blob:
                 tells = known.tells if known is not None else find_luggage(blob.pread, blob.size)
-                row = known or LuggageRow(image=item.cid.hex, tells=tells)
+                row = known or LuggageRow(
+                    image=item.cid.hex, tells=tells, picture=picture_digest(blob.pread, blob.size)
+                )
                 if not item.is_open or not is_withheld(tells, self._withheld_for):
                     blob.check_unchanged()
                     return row
@@ -127,6 +132,16 @@ class PublicOriginals:
         except BlobWithdrawn:
             return replace(row, reason="it was withdrawn")
         return replace(row, public=put.id.hex, public_bytes=len(bare), public_packet=digest)
+
+    def _look_at_picture(self, cid: ContentId, known: LuggageRow) -> LuggageRow:
+        """Adds by what the picture is recognised to what was known before anybody asked for that."""
+        try:
+            with self._blobs.open_blob(cid) as blob:
+                picture = picture_digest(blob.pread, blob.size)
+                blob.check_unchanged()
+        except (CasError, OSError):
+            return known
+        return replace(known, picture=picture)
 
 
 def wanted_of_row(

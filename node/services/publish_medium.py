@@ -26,6 +26,7 @@ from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
 from node.services.ingest_rules import medium_access, protect
 from node.services.intake_bytes import MediumBytes, known_bytes
+from node.services.new_bytes import settle_new_bytes
 from node.services.public_originals import public_original_of
 from node.storage import annotations, records
 
@@ -88,7 +89,7 @@ class MediumOutcome:
     access: AccessClass
     is_changed: bool
     is_replaced: bool
-    """It had other bytes before."""
+    """It had other bytes before, of another picture."""
 
 
 def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> MediumOutcome:
@@ -99,7 +100,7 @@ def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> M
     iri = known["iri"] if known else _mint(conn, source, key, origin)
     found = _bytes_of(context.media.get(key), known)
     image = found.content_id.hex if found.content_id else None
-    is_replaced = bool(known and known["image"] and known["image"] != image)
+    before, is_replaced = known["image"] if known else None, False
     locator = view.medium.locator
     is_address = locator.lower().startswith(("http://", "https://"))
     published = records.publish(
@@ -148,8 +149,8 @@ def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> M
                 "INSERT OR REPLACE INTO medium_version VALUES (?, ?, ?, ?, ?, ?)",
                 (iri, published.version, image, found.width, found.height, format_time(context.now)),
             )
-        if is_replaced:
-            annotations.mark_evidence_replaced(conn, iri, image)
+        if before is not None and before != image:
+            is_replaced = settle_new_bytes(conn, iri, before=before, after=image, now=context.now) == "replaced"
     return MediumOutcome(
         iri=iri, access=view.access, is_changed=published.outcome != "unchanged", is_replaced=is_replaced
     )

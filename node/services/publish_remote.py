@@ -15,6 +15,7 @@ from linkeddata.luggage import WithheldFor
 from linkeddata.records import MediumFacts, with_bytes
 from linkeddata.times import format_time
 from node.services.intake_bytes import MediumBytes
+from node.services.new_bytes import settle_new_bytes
 from node.services.public_originals import public_original_of
 from node.services.publish_medium import enforce_classes
 from node.storage import annotations, records
@@ -27,7 +28,7 @@ class FetchedMedia:
     media: tuple[str, ...]
     """IRIs of media that have a new version."""
     replaced: int
-    """Of these, media that had other bytes before."""
+    """Of these, media that had bytes of another picture before."""
 
 
 def media_at(conn: sqlite3.Connection, url: str, sources: Collection[str]) -> list[sqlite3.Row]:
@@ -79,8 +80,8 @@ def publish_fetched(
             (row["iri"], version, image, found.width, found.height, format_time(now)),
         )
         if before is not None and before != image:
-            replaced += 1
-            annotations.mark_evidence_replaced(conn, row["iri"], image)
+            outcome = settle_new_bytes(conn, row["iri"], before=before, after=image, now=now)
+            replaced += outcome == "replaced"
             enforce_classes(conn, {before}, now=now)
         annotations.reindex_medium(conn, row["iri"])
         changed.append(row["iri"])

@@ -2,7 +2,8 @@
 
 Invariants:
 - At most one annotation per (medium, output contract) is current; a newer one supersedes, nothing is erased by it.
-- When bytes stop being open, every public annotation made from them is withdrawn in the same transaction.
+- When bytes stop being open, every public annotation made from them is withdrawn in the same transaction, also one that
+  was carried over to other bytes of the same picture.
 
 It leaves out: building the documents (``linkeddata.records``) and deciding what may be
 published (``node.services.jobs``).
@@ -72,13 +73,34 @@ def step_back(conn: sqlite3.Connection, iri: str) -> None:
 
 def mark_evidence_replaced(conn: sqlite3.Connection, medium: str, image: str) -> int:
     """Marks annotations of a medium that rest on other bytes than ``image`` (hex); returns how many."""
-    changed = conn.execute(
+    return conn.execute(
         "UPDATE annotation SET state = 'evidence replaced' WHERE medium = ? AND image <> ? AND state = 'current'",
         (medium, image),
     ).rowcount
-    if changed:
-        reindex_medium(conn, medium)
-    return changed
+
+
+def revive(conn: sqlite3.Connection, medium: str, image: str) -> list[str]:
+    """A medium shows ``image`` (hex) again: the best annotation of each contract on it is current; returns all of them.
+
+    To be called after ``mark_evidence_replaced``.
+    """
+    rows = conn.execute("SELECT iri, output FROM annotation WHERE medium = ? AND image = ?", (medium, image)).fetchall()
+    conn.execute(
+        "UPDATE annotation SET state = 'superseded' WHERE medium = ? AND image = ? AND state = 'evidence replaced'",
+        (medium, image),
+    )
+    for output in sorted({row["output"] for row in rows}):
+        conn.execute(
+            """UPDATE annotation SET state = 'current' WHERE iri = (
+                 SELECT a.iri FROM annotation a JOIN record r ON r.iri = a.iri LEFT JOIN review v ON v.iri = a.iri
+                 WHERE a.medium = ?1 AND a.output = ?2 AND a.image = ?3 AND r.state = 'active'
+                   AND v.superseded_by IS NULL
+                 ORDER BY v.state = 'accepted' DESC, a.created DESC, a.iri LIMIT 1)
+               AND NOT EXISTS (SELECT 1 FROM annotation c WHERE c.medium = ?1 AND c.output = ?2 AND c.state = 'current')
+            """,
+            (medium, output, image),
+        )
+    return [row["iri"] for row in rows]
 
 
 def enforce_class(conn: sqlite3.Connection, image: str, *, now: datetime) -> int:
@@ -91,7 +113,8 @@ def enforce_class(conn: sqlite3.Connection, image: str, *, now: datetime) -> int
         return 0
     rows = conn.execute(
         """SELECT a.iri, a.medium FROM annotation a JOIN record r ON r.iri = a.iri
-           WHERE a.image = ? AND r.state = 'active' AND r.published = 1""",
+           WHERE (a.image = ?1 OR a.work_key IN (SELECT work_key FROM unit WHERE image = ?1))
+             AND r.state = 'active' AND r.published = 1""",
         (image,),
     ).fetchall()
     for row in rows:

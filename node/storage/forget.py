@@ -15,14 +15,15 @@ It leaves out: the bytes (``cas.withdrawn``), files (``node.services.withdraw``)
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
+from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from linkeddata.canon import canonical_bytes
-from linkeddata.records import build_tombstone
+from linkeddata.records import build_tombstone, without_variant
 from node.storage import jobs, luggage, records
 from node.storage.search_index import index_specimen
 
@@ -37,6 +38,8 @@ class Traces:
     """IRIs of media that show them now."""
     earlier: tuple[str, ...]
     """IRIs of media that showed them in an older version."""
+    variant_of: tuple[str, ...]
+    """IRIs of media of which they are another file, not the one that is processed."""
     specimens: tuple[str, ...]
     annotations: tuple[str, ...]
     units: int
@@ -55,12 +58,14 @@ def find_traces(conn: sqlite3.Connection, image: str) -> Traces:
             """SELECT DISTINCT v.iri FROM medium_version v JOIN medium m ON m.iri = v.iri
                WHERE v.image = :image AND m.image IS NOT :image ORDER BY v.iri"""
         ),
+        variant_of=column("SELECT DISTINCT medium FROM medium_variant WHERE image = :image ORDER BY medium"),
         specimens=column(
             """SELECT DISTINCT s.specimen FROM medium_specimen s JOIN medium m ON m.iri = s.medium
                WHERE m.image = :image ORDER BY s.specimen"""
         ),
         annotations=column(
             """SELECT iri FROM annotation WHERE image = :image
+               OR work_key IN (SELECT work_key FROM unit WHERE image = :image)
                OR medium IN (SELECT iri FROM medium WHERE image = :image) ORDER BY iri"""
         ),
         units=conn.execute("SELECT count(*) FROM unit WHERE image = ?", (image,)).fetchone()[0],
@@ -84,16 +89,20 @@ def forget(conn: sqlite3.Connection, image: str, *, reason: str, names: Iterable
     for medium in traces.media:
         row = conn.execute("SELECT key, locator FROM medium WHERE iri = ?", (medium,)).fetchone()
         known.update(name for name in (row["key"], row["locator"]) if name)
+    for row in conn.execute("SELECT key, locator FROM medium_variant WHERE image = ?", (image,)).fetchall():
+        known.update(name for name in (row["key"], row["locator"]) if name)
     for iri in traces.annotations:
         _bury(conn, iri, "annotation", reason, now)
         conn.execute("DELETE FROM annotation WHERE iri = ?", (iri,))
     _forget_reviews(conn, image, traces.media)
     for medium in traces.media:
-        _forget_file(conn, medium)
+        _forget_file(conn, medium, {conn.execute("SELECT key FROM medium WHERE iri = ?", (medium,)).fetchone()["key"]})
         _bury(conn, medium, "medium", reason, now)
-        for table in ("medium_specimen WHERE medium", "medium_version WHERE iri", "record_alias WHERE iri",
-                      "medium WHERE iri"):  # fmt: skip
+        for table in ("medium_specimen WHERE medium", "medium_variant WHERE medium", "medium_version WHERE iri",
+                      "record_alias WHERE iri", "medium WHERE iri"):  # fmt: skip
             conn.execute(f"DELETE FROM {table} = ?", (medium,))  # noqa: S608 - a fixed list
+    for medium in traces.variant_of:
+        _forget_variant(conn, medium, image, now)
     for medium in traces.earlier:
         conn.execute("DELETE FROM medium_version WHERE iri = ? AND image = ?", (medium, image))
         _purge_versions(conn, medium, image)
@@ -102,6 +111,8 @@ def forget(conn: sqlite3.Connection, image: str, *, reason: str, names: Iterable
         index_specimen(conn, specimen)
     _forget_work(conn, image)
     luggage.forget(conn, image)
+    conn.execute("DELETE FROM carried_over WHERE image = ?1 OR from_image = ?1", (image,))
+    conn.execute("DELETE FROM pipeline_request WHERE image = ?", (image,))
     for name in known:
         conn.execute("DELETE FROM finding WHERE instr(message, ?) > 0", (name,))
     return traces
@@ -113,8 +124,9 @@ def _forget_reviews(conn: sqlite3.Connection, image: str, media: tuple[str, ...]
     iris = [
         row["iri"]
         for row in conn.execute(
-            f"SELECT iri FROM review WHERE image = ? OR medium IN ({marks})",  # noqa: S608 - question marks
-            (image, *media),
+            f"""SELECT iri FROM review WHERE image = ? OR medium IN ({marks})
+                OR work_key IN (SELECT work_key FROM unit WHERE image = ?)""",  # noqa: S608 - question marks
+            (image, *media, image),
         ).fetchall()
     ]
     for iri in iris:
@@ -128,9 +140,28 @@ def _bury(conn: sqlite3.Connection, iri: str, kind: Any, reason: str, now: datet
     records.tombstone(conn, iri, build_tombstone(iri=iri, kind=kind, reason=reason, at=now), now=now)
 
 
-def _forget_file(conn: sqlite3.Connection, medium: str) -> None:
-    """Takes the media row out of the rows as received; their digests stay, so the next ingest finds them unchanged."""
-    key = conn.execute("SELECT key FROM medium WHERE iri = ?", (medium,)).fetchone()["key"]
+def _forget_variant(conn: sqlite3.Connection, medium: str, image: str, now: datetime) -> None:
+    """A medium has these bytes no more among its files: its record gets a version without them."""
+    rows = conn.execute("SELECT key FROM medium_variant WHERE medium = ? AND image = ?", (medium, image)).fetchall()
+    if not rows:
+        return  # it went with the medium
+    _forget_file(conn, medium, {row["key"] for row in rows})
+    conn.execute("DELETE FROM medium_variant WHERE medium = ? AND image = ?", (medium, image))
+    stored = conn.execute("SELECT * FROM record WHERE iri = ? AND state = 'active'", (medium,)).fetchone()
+    if stored is not None:
+        body = {name: value for name, value in json.loads(stored["body"]).items() if name not in records.VOLATILE}
+        left = without_variant(body, ContentId.from_hex(image))
+        record = records.NewRecord(
+            kind="medium", iri=medium, body=left, access=AccessClass(stored["access"]),
+            sensitive=bool(stored["sensitive"]), source=stored["source"],
+        )  # fmt: skip
+        published = records.publish(conn, record, now=now)
+        conn.execute("UPDATE medium SET version = ? WHERE iri = ?", (published.version, medium))
+    _purge_versions(conn, medium, image)
+
+
+def _forget_file(conn: sqlite3.Connection, medium: str, keys: Collection[str]) -> None:
+    """Takes media rows out of the rows as received; their digests stay, so the next ingest finds them unchanged."""
     rows = conn.execute(
         """SELECT s.source, s.key, s.body FROM source_row s JOIN medium_specimen l ON l.specimen = s.iri
            JOIN medium m ON m.iri = l.medium WHERE l.medium = ? AND s.source = m.source""",
@@ -138,7 +169,7 @@ def _forget_file(conn: sqlite3.Connection, medium: str) -> None:
     ).fetchall()
     for row in rows:
         body = json.loads(row["body"])
-        body["media"] = [item for item in body["media"] if item["key"] != key]
+        body["media"] = [item for item in body["media"] if item["key"] not in keys]
         conn.execute(
             "UPDATE source_row SET body = ? WHERE source = ? AND key = ?",
             (canonical_bytes(body), row["source"], row["key"]),

@@ -1,4 +1,4 @@
-"""What the metadata of files tells, and their public originals, in the database.
+"""What the metadata of files tells, their public originals, and by what a picture is recognised, in the database.
 
 Invariants:
 - An image without a row was not looked at; whoever decides takes that for the worst.
@@ -32,6 +32,8 @@ class LuggageRow:
     """Digest of the rights that are written in the public original."""
     reason: str | None = None
     """Why there is no public original, when one was wanted."""
+    picture: str | None = None
+    """Digest of what decodes to the picture (``linkeddata.picture_digest``); empty: there is none; None: not looked."""
 
 
 def get(conn: sqlite3.Connection, image: str) -> LuggageRow | None:
@@ -42,15 +44,19 @@ def get(conn: sqlite3.Connection, image: str) -> LuggageRow | None:
     return LuggageRow(
         image=image, tells=frozenset(Luggage(item) for item in json.loads(row["tells"])), public=row["public"],
         public_bytes=row["public_bytes"], public_packet=row["public_packet"], reason=row["reason"],
+        picture=row["picture"],
     )  # fmt: skip
 
 
 def put(conn: sqlite3.Connection, row: LuggageRow, *, now: datetime) -> None:
     """Keeps what was found."""
     conn.execute(
-        "INSERT OR REPLACE INTO luggage VALUES (?, ?, ?, ?, ?, ?, ?)",
-        (row.image, FORM, json.dumps(sorted(row.tells)), row.public, row.public_bytes, row.public_packet, row.reason),
-    )
+        "INSERT OR REPLACE INTO luggage VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            row.image, FORM, json.dumps(sorted(row.tells)), row.public, row.public_bytes, row.public_packet, row.reason,
+            row.picture,
+        ),
+    )  # fmt: skip
     if row.public is not None:
         conn.execute(
             "INSERT OR IGNORE INTO public_original VALUES (?, ?, ?)", (row.public, row.image, format_time(now))
@@ -61,6 +67,16 @@ def source_of(conn: sqlite3.Connection, public: str) -> str | None:
     """The file that a public original was made from."""
     row = conn.execute("SELECT image FROM public_original WHERE public = ?", (public,)).fetchone()
     return None if row is None else str(row["image"])
+
+
+def shared_picture(conn: sqlite3.Connection, image: str, other: str) -> str | None:
+    """The digest of the picture that two files have in common: only their metadata differs; None when they differ."""
+    row = conn.execute(
+        """SELECT one.picture FROM luggage one JOIN luggage two ON two.picture = one.picture
+           WHERE one.image = ? AND two.image = ? AND one.picture <> ''""",
+        (image, other),
+    ).fetchone()
+    return None if row is None else str(row["picture"])
 
 
 def made_from(conn: sqlite3.Connection, image: str) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Invariants:
 - Pages follow each other by the number of the last hit (or its value and number): what is inserted or removed between
   two pages neither repeats nor hides another hit.
 - How many records could not be decided for want of a value is counted with every answer.
-- A text read by a machine is shown with who read it.
+- A text read by a machine is shown with who read it, and when its image was replaced since, that too.
 
 It leaves out: similarity, other nodes.
 """
@@ -20,6 +20,7 @@ from typing import Any, Final
 from linkeddata.access import AccessClass
 from linkeddata.coverage import NoValue
 from linkeddata.errors import DocumentError, SelectionError
+from linkeddata.evidence import REPLACED
 from linkeddata.json_strict import Json, parse_json
 from linkeddata.search_terms import SEARCH_PARAMETERS, TEXTUAL, Kind, find_parameter
 from linkeddata.selection import All, Annotated, Condition, Selection, Words, leaves
@@ -67,6 +68,8 @@ class MarkedText:
     score: float | None
     pipeline: str
     pipeline_name: str
+    is_replaced: bool = False
+    """The image that it was read from was replaced by another since."""
 
     def to_json(self) -> dict[str, Json]:
         """For an answer."""
@@ -77,6 +80,8 @@ class MarkedText:
             found["text"] = self.text
         if self.score is not None:
             found["score"] = f"{self.score:.4f}".rstrip("0").rstrip(".")
+        if self.is_replaced:
+            found["status"] = REPLACED
         return found
 
 
@@ -323,7 +328,8 @@ def _marks_of(conn: sqlite3.Connection, n: int, tree: Condition, viewer: Viewer)
         else:
             continue
         rows = conn.execute(
-            f"""SELECT k.*, (SELECT body FROM annotation_text t WHERE t.rowid = k.id) AS text
+            f"""SELECT k.*, (SELECT body FROM annotation_text t WHERE t.rowid = k.id) AS text,
+                  (SELECT a.state FROM annotation a WHERE a.iri = k.annotation) AS state
                 FROM annotation_mark k WHERE k.n = :n AND {text}
                 ORDER BY k.score DESC, k.id LIMIT {MARKS_PER_HIT}""",
             query.params,
@@ -332,6 +338,7 @@ def _marks_of(conn: sqlite3.Connection, n: int, tree: Condition, viewer: Viewer)
             found[row["id"]] = MarkedText(
                 annotation=row["annotation"], kind=row["class"], text=row["text"] or "", score=row["score"],
                 pipeline=row["pipeline"], pipeline_name=row["pipeline_name"],
+                is_replaced=row["state"] == "evidence replaced",
             )  # fmt: skip
     return tuple(found.values())[:MARKS_PER_HIT]
 

@@ -13,6 +13,7 @@ from linkeddata.outputs import parse_output
 from linkeddata.presentation import is_polygon
 from linkeddata.statement import label_of
 from node.access import Door, Viewer, decide
+from node.services.new_bytes import computed_for
 from node.storage.facts import medium_facts, record_facts
 
 
@@ -65,12 +66,14 @@ def overlays_of(conn: sqlite3.Connection, medium: str, image: str | None, viewer
         shown.add(row["work_key"])
         found.append(_published(row))
     if viewer.is_staff and image is not None:
+        computed = [image, *computed_for(conn, image)]
+        marks = ", ".join("?" * len(computed))
         units = conn.execute(
-            """SELECT * FROM unit u WHERE u.image = ? AND u.state = 'done' AND NOT EXISTS (
-                 SELECT 1 FROM review v WHERE v.medium = ? AND v.work_key = u.work_key
-                   AND (v.state = 'rejected' OR v.retraction IS NOT NULL OR v.superseded_by IS NOT NULL))
-               ORDER BY u.output""",
-            (image, medium),
+            f"""SELECT * FROM unit u WHERE u.image IN ({marks}) AND u.state = 'done' AND NOT EXISTS (
+                  SELECT 1 FROM review v WHERE v.medium = ? AND v.work_key = u.work_key
+                    AND (v.state = 'rejected' OR v.retraction IS NOT NULL OR v.superseded_by IS NOT NULL))
+                ORDER BY u.output""",  # noqa: S608 - question marks
+            (*computed, medium),
         )
         for row in units:
             if row["work_key"] not in shown:

@@ -202,7 +202,12 @@ def _card(hit: Hit, origin: str, shown: dict[str, bool]) -> dict[str, Any]:
         "medium": hit.medium.removeprefix(origin) if hit.medium else None,
         "is_shown": bool(hit.medium and shown.get(hit.medium)),
         "reads": [
-            {"text": mark.text[:80] or mark.kind, "by": mark.pipeline_name or "a machine", "digest": mark.pipeline[:19]}
+            {
+                "text": mark.text[:80] or mark.kind,
+                "by": mark.pipeline_name or "a machine",
+                "digest": mark.pipeline[:19],
+                "is_replaced": mark.is_replaced,
+            }
             for mark in hit.marks[:2]
         ],
     }
