@@ -91,6 +91,13 @@ def forget(conn: sqlite3.Connection, image: str, *, reason: str, names: Iterable
         known.update(name for name in (row["key"], row["locator"]) if name)
     for row in conn.execute("SELECT key, locator FROM medium_variant WHERE image = ?", (image,)).fetchall():
         known.update(name for name in (row["key"], row["locator"]) if name)
+    spoken_of = {  # what was read from the image is found by these, also where the medium shows another by now
+        row["specimen"]
+        for iri in traces.annotations
+        for row in conn.execute(
+            "SELECT s.specimen FROM annotation a JOIN medium_specimen s ON s.medium = a.medium WHERE a.iri = ?", (iri,)
+        ).fetchall()
+    }
     for iri in traces.annotations:
         _bury(conn, iri, "annotation", reason, now)
         conn.execute("DELETE FROM annotation WHERE iri = ?", (iri,))
@@ -108,6 +115,7 @@ def forget(conn: sqlite3.Connection, image: str, *, reason: str, names: Iterable
         _purge_versions(conn, medium, image)
     for specimen in traces.specimens:
         _unlink_media(conn, specimen, traces.media, now)
+    for specimen in sorted(spoken_of.union(traces.specimens)):
         index_specimen(conn, specimen)
     _forget_work(conn, image)
     luggage.forget(conn, image)
