@@ -33,7 +33,7 @@ NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
 def one(path: str) -> dict:  # type: ignore[type-arg]
     data = Path(path).read_bytes()
-    return Quality().run(decode_upright(io.BytesIO(data), len(data), Limits()), {})
+    return Quality().run(decode_upright(io.BytesIO(data), len(data), Limits()), {}, {})
 
 
 def load() -> None:

@@ -134,7 +134,7 @@ class ConformanceReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkUnit:
-    """Ordered inputs (usually one image) x one pipeline, with parameters, in an environment."""
+    """Ordered inputs (an image, results of other units over it) x one pipeline, with parameters, in an environment."""
 
     output: str
     pipeline: str
@@ -142,11 +142,16 @@ class WorkUnit:
     image: str
     """SHA-256 of the image, hex."""
     parameters: Mapping[str, Json] = field(default_factory=dict)
+    upstream: tuple[str, ...] = ()
+    """Work keys of the units whose results it takes, in the order of the manifest's ``needs``."""
 
     @property
     def key(self) -> str:
-        """The work key: 64 hex digits; equal keys are computed once."""
-        return work_key(self.pipeline, self.parameters, (self.image,), self.environment)
+        """The work key: 64 hex digits; equal keys are computed once.
+
+        It covers the inputs: the image, and the keys of the units upstream, which cover their environments.
+        """
+        return work_key(self.pipeline, self.parameters, (self.image, *self.upstream), self.environment)
 
 
 def work_key(pipeline: str, parameters: Mapping[str, Json], inputs: tuple[str, ...], environment: str) -> str:

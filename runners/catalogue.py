@@ -25,6 +25,8 @@ class Entry:
     """``module:Class``."""
     python_path: tuple[str, ...] = ()
     """Folders a worker needs to find the module; empty for built-in pipelines."""
+    folder: str = ""
+    """Of a plugged model: handed to the class; empty for what comes with this program."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,15 +54,16 @@ class Catalogue:
         return cls(entries=(*entries, *replaced.values()))
 
 
-def make_pipeline(target: str) -> Pipeline:
-    """An instance of ``module:Class``.
+def make_pipeline(target: str, folder: str = "") -> Pipeline:
+    """An instance of ``module:Class``; with a folder, of the model in it.
 
     Raises:
-        PipelineUnavailable: it cannot be imported.
+        PipelineUnavailable: it cannot be imported, or the model cannot be used.
     """
     module, _, name = target.partition(":")
     try:
-        pipeline: Pipeline = getattr(importlib.import_module(module), name)()
+        made = getattr(importlib.import_module(module), name)
+        pipeline: Pipeline = made(folder) if folder else made()
     except (ImportError, AttributeError) as error:
         raise PipelineUnavailable(f"{target} cannot be loaded: {error}") from error
     return pipeline

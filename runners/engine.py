@@ -3,6 +3,7 @@
 Invariants:
 - Executed at least once, counted once: a result is recorded under the attempt's fencing token only.
 - Before a unit starts, its access is asked for again (``gate``); a withheld unit never reaches a worker.
+- A composed pipeline is offered once those it takes the results of are; its unit starts when theirs have ended.
 - A dying or hanging worker fails the one unit it was at; what it had not begun goes back to the queue unharmed.
 - No error of a hook or of the journal ends the engine: it is logged, the units go back, and work goes on after a pause.
 - After SIGKILL nothing needs repair: the next start takes back what the dead process held.
@@ -24,6 +25,7 @@ from typing import Final, Literal
 from cas.errors import BlobArchived, CasError, TierFailed
 from linkeddata.pipeline import ConformanceReport, Environment, PipelineManifest, WorkUnit
 from runners.catalogue import Catalogue, Entry, make_pipeline
+from runners.composition import complete, refusal_of, upstream_names
 from runners.errors import BeyondLimits, ImageRefused, PipelineUnavailable, UnitFailed, WorkerDied
 from runners.journal import FailureKind, Journal, Leased
 from runners.workers import OpenImage, Worker, WorkerSettings
@@ -88,6 +90,8 @@ class Engine:
         self._offers: dict[str, Offer] = {}
         self._problems: dict[str, str] = {}
         self._first: dict[str, Worker] = {}
+        self._manifests: dict[str, PipelineManifest] = {}
+        self._reading = asyncio.Lock()
         self._wake = asyncio.Event()
         self._workers: set[Worker] = set()
 
@@ -103,12 +107,19 @@ class Engine:
 
     def wake(self) -> None:
         """Says that there may be new work."""
-        self._wake.set()
+        old, self._wake = self._wake, asyncio.Event()  # whoever looked before this looks again; nobody clears it
+        old.set()
 
     async def start(self) -> None:
         """Starts one worker per pipeline, runs its reference images, and takes back what a dead process held."""
         await self._journal.reclaim(self._boot, now=self._hooks.clock())
-        await asyncio.gather(*(self._start_entry(entry) for entry in self._catalogue.entries))
+        await self._read_manifests()
+        left = list(self._catalogue.entries)
+        while left:  # what others take the results of comes first
+            names = {entry.name for entry in left}
+            ready = [entry for entry in left if not self._givers(entry) & (names - {entry.name})] or left
+            await asyncio.gather(*(self._start_entry(entry) for entry in ready))
+            left = [entry for entry in left if entry not in ready]
 
     async def run(self) -> None:
         """Works until cancelled."""
@@ -141,7 +152,7 @@ class Engine:
     async def _start_entry(self, entry: Entry) -> None:
         worker: Worker | None = None
         try:
-            manifest = await asyncio.to_thread(lambda: make_pipeline_manifest(entry))
+            manifest = await self._manifest_of(entry)
             worker = self._new_worker(entry, manifest)
             ready = await worker.start()
         except (PipelineUnavailable, WorkerDied, OSError) as error:
@@ -164,6 +175,44 @@ class Engine:
         )
         self._first[entry.name] = worker
 
+    async def _read_manifests(self) -> None:
+        async with self._reading:
+            for entry in self._catalogue.entries:
+                if entry.name in self._manifests:
+                    continue
+                try:
+                    self._manifests[entry.name] = await asyncio.to_thread(make_pipeline_manifest, entry)
+                except (PipelineUnavailable, OSError) as error:
+                    self._problems[entry.name] = str(error)
+
+    def _in_order(self) -> dict[str, PipelineManifest]:
+        """What is known of the pipelines, in the order of the catalogue: the first that gives a contract is taken."""
+        return {
+            entry.name: self._manifests[entry.name]
+            for entry in self._catalogue.entries
+            if entry.name in self._manifests
+        }
+
+    def _givers(self, entry: Entry) -> set[str]:
+        try:
+            return set(upstream_names(entry.name, self._in_order()).values())
+        except (PipelineUnavailable, KeyError):
+            return set()
+
+    async def _manifest_of(self, entry: Entry) -> PipelineManifest:
+        await self._read_manifests()
+        if entry.name not in self._manifests:
+            raise PipelineUnavailable(self._problems[entry.name])
+        manifest = complete(entry.name, self._in_order())
+        offered = {offer.manifest.digest for offer in self._offers.values()}
+        for contract, giver in upstream_names(entry.name, self._in_order()).items():
+            if complete(giver, self._in_order()).digest not in offered:
+                why = self._problems.get(giver, "it is not started yet")
+                raise PipelineUnavailable(
+                    f"{entry.name} needs {contract}, which {giver} gives, and that cannot run: {why}"
+                )
+        return manifest
+
     def _new_worker(self, entry: Entry, manifest: PipelineManifest) -> Worker:
         worker = Worker(entry, manifest, self._settings.worker)
         self._workers.add(worker)
@@ -184,6 +233,7 @@ class Engine:
         pause_s = RESTART_PAUSE_S
         while True:
             leased: list[Leased] = []
+            woken = self._wake
             try:
                 leased = await self._journal.lease(
                     offer.manifest.digest,
@@ -194,7 +244,7 @@ class Engine:
                     boot=self._boot,
                 )
                 if not leased:
-                    await self._sleep_until_woken()
+                    await _sleep_until(woken)
                     continue
                 if worker is None or worker.pid is None:
                     worker = await self._replace(entry, offer, worker)
@@ -253,10 +303,14 @@ class Engine:
         withheld = await self._hooks.gate(item.unit)
         if withheld is not None:
             return _Outcome(kind="withheld", reason=withheld)
+        refusal = refusal_of(item.upstream)
+        if refusal is not None:
+            return _Outcome(kind=refusal[0], reason=refusal[1])
+        upstream = {contract: status.body for contract, status in item.upstream.items() if status.body is not None}
         try:
             with await asyncio.to_thread(self._hooks.open_image, item.unit.image) as image:
                 try:
-                    result = await worker.run(image, item.unit.parameters)
+                    result = await worker.run(image, item.unit.parameters, upstream)
                 except (BeyondLimits, ImageRefused):
                     await asyncio.to_thread(image.check_unchanged)  # what was refused may have been other bytes
                     raise
@@ -286,13 +340,19 @@ class Engine:
         else:
             counted = await self._journal.fail(key, item.attempt, outcome.kind, outcome.reason, now=now)
         if counted:
+            if self._is_taken(item.unit.pipeline):
+                self.wake()
             await self._hooks.on_finished(key)
 
-    async def _sleep_until_woken(self) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(IDLE_S):
-                await self._wake.wait()
-        self._wake.clear()
+    def _is_taken(self, pipeline: str) -> bool:
+        """Whether another pipeline takes the results of this one: its units may be waiting for this moment."""
+        return any(pipeline in offer.manifest.upstream for offer in self._offers.values())
+
+
+async def _sleep_until(woken: asyncio.Event) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(IDLE_S):
+            await woken.wait()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -310,7 +370,7 @@ def make_pipeline_manifest(entry: Entry) -> PipelineManifest:
     for folder in entry.python_path:
         if folder not in sys.path:
             sys.path.append(folder)
-    return make_pipeline(entry.target).manifest()
+    return make_pipeline(entry.target, entry.folder).manifest()
 
 
 def conforms(manifest: PipelineManifest, deviations: dict[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""The worker process: ``python -P -m runners.worker SOCKET TARGET MEMORY_MIB MAX_PIXELS MAX_FILE_BYTES``.
+"""The worker process: ``python -P -m runners.worker SOCKET ORDERS``, orders (what to run, within which limits) as JSON.
 
 Loads one pipeline, puts up the walls (``runners.sandbox``), runs the reference images, and then answers requests
 one by one until its parent goes away. A request is one message with the descriptor of one image; an answer is one
@@ -6,7 +6,8 @@ message. The worker opens no file of the collection and no connection; its paren
 
 Messages (SOCK_SEQPACKET, JSON):
     from the worker: {"ready": {...}} or {"unavailable": reason}
-    to it:           {"id": n, "parameters": {...}} with one descriptor
+    to it:           {"id": n, "parameters": {...}} with one descriptor; a composed pipeline gets a second one, of a
+                     file in memory with the results it takes, {contract: body} as JSON: they do not fit in a message
     from it:         {"id": n, "body": {...}, "seconds": s} (of the processor),
                      {"id": n, "refused": reason} (the same bytes will be refused again),
                      {"id": n, "beyond": reason} (a limit of this node) or
@@ -24,6 +25,7 @@ import time
 from typing import Any, Final
 
 from runners.catalogue import make_pipeline
+from runners.composition import completed
 from runners.decode import Limits, decode_upright, open_descriptor
 from runners.errors import BeyondLimits, ImageRefused, PipelineUnavailable
 from runners.pipeline import Pipeline
@@ -37,12 +39,13 @@ MAX_ANSWER_BYTES: Final = 180_000
 def main() -> int:
     """Runs until the parent closes its end; the exit code is 0 unless the pipeline cannot run."""
     channel = socket.socket(fileno=int(sys.argv[1]))
-    target, memory_mib = sys.argv[2], int(sys.argv[3])
-    limits = Limits(max_pixels=int(sys.argv[4]), max_file_bytes=int(sys.argv[5]))
+    orders = json.loads(sys.argv[2])
+    memory_mib = orders["memoryMib"]
+    limits = Limits(max_pixels=orders["maxPixels"], max_file_bytes=orders["maxFileBytes"])
     die_with_parent()
     try:
-        pipeline = make_pipeline(target)
-        manifest = pipeline.manifest()
+        pipeline = make_pipeline(orders["target"], orders["folder"])
+        manifest = completed(pipeline.manifest(), orders["upstream"])
         environment = pipeline.load()
         is_isolated = lock_down(memory_bytes=memory_mib * 1_048_576 if memory_mib else None)
         deviations = _run_references(pipeline)
@@ -57,13 +60,14 @@ def main() -> int:
     }
     _send(channel, {"ready": ready})
     while True:
-        request, descriptor = _receive(channel)
-        if request is None or descriptor is None:
+        request, descriptors = _receive(channel)
+        if request is None or not descriptors:
             return 0
         try:
-            _send(channel, _answer(pipeline, request, descriptor, limits))
+            _send(channel, _answer(pipeline, request, descriptors, limits))
         finally:
-            os.close(descriptor)
+            for descriptor in descriptors:
+                os.close(descriptor)
 
 
 def _run_references(pipeline: Pipeline) -> dict[str, str]:
@@ -73,13 +77,14 @@ def _run_references(pipeline: Pipeline) -> dict[str, str]:
     }
 
 
-def _answer(pipeline: Pipeline, request: dict[str, Any], descriptor: int, limits: Limits) -> dict[str, Any]:
+def _answer(pipeline: Pipeline, request: dict[str, Any], descriptors: list[int], limits: Limits) -> dict[str, Any]:
     started = time.process_time()  # what it costs: waiting for a busy machine is no work
     try:
-        stream, size = open_descriptor(descriptor)
+        stream, size = open_descriptor(descriptors[0])
         with stream:
             pixels = decode_upright(stream, size, limits)
-        body = pipeline.run(pixels, request["parameters"], {})
+        upstream = _read_upstream(descriptors[1]) if len(descriptors) > 1 else {}
+        body = pipeline.run(pixels, request["parameters"], upstream)
     except BeyondLimits as error:
         return {"id": request["id"], "beyond": str(error)[:500]}
     except ImageRefused as error:
@@ -103,11 +108,17 @@ def _send(channel: socket.socket, message: dict[str, Any]) -> None:
     channel.send(json.dumps(message, ensure_ascii=False).encode("utf-8", "replace"))
 
 
-def _receive(channel: socket.socket) -> tuple[dict[str, Any] | None, int | None]:
-    data, descriptors, _, _ = socket.recv_fds(channel, MAX_REQUEST_BYTES, 1)
-    if not data:
-        return None, None
-    return json.loads(data), descriptors[0] if descriptors else None
+def _receive(channel: socket.socket) -> tuple[dict[str, Any] | None, list[int]]:
+    data, descriptors, _, _ = socket.recv_fds(channel, MAX_REQUEST_BYTES, 2)
+    return (json.loads(data) if data else None), list(descriptors)
+
+
+def _read_upstream(descriptor: int) -> dict[str, Any]:
+    size, data = os.fstat(descriptor).st_size, b""
+    while len(data) < size and (piece := os.pread(descriptor, size - len(data), len(data))):
+        data += piece
+    found: dict[str, Any] = json.loads(data)
+    return found
 
 
 if __name__ == "__main__":

@@ -2,7 +2,8 @@
 
 Invariants:
 - A worker is a fresh interpreter (``-P``) with a clean environment and one inherited socket; it gets images as open
-  descriptors, so it needs no access to the collection.
+  descriptors, so it needs no access to the collection. Results that a composed pipeline takes come the same way, in a
+  file in memory that nobody can write to any more.
 - Nothing a worker says is believed: answers are bounded, parsed strictly and checked by their output contract, and
   only what the contract names is kept. Reasons are cut to a sentence of short words.
 - One request is answered at a time. A worker that ends, hangs or babbles is killed; only the unit it was at fails.
@@ -12,6 +13,7 @@ It leaves out: which unit comes next (``runners.engine``) and what is remembered
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import os
 import signal
@@ -20,6 +22,7 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Final, Protocol
 
 from linkeddata.errors import DocumentError
@@ -116,11 +119,15 @@ class Worker:
             "PYTHONDONTWRITEBYTECODE": "1",
             "PYTHONPATH": os.pathsep.join((*self.entry.python_path, *_own_path())),
         }
-        arguments = [
-            sys.executable, "-P", "-m", "runners.worker", str(theirs.fileno()), self.entry.target,
-            str(self._settings.memory_mib), str(self._settings.limits.max_pixels),
-            str(self._settings.limits.max_file_bytes),
-        ]  # fmt: skip
+        orders = {
+            "target": self.entry.target,
+            "folder": self.entry.folder,
+            "memoryMib": self._settings.memory_mib,
+            "maxPixels": self._settings.limits.max_pixels,
+            "maxFileBytes": self._settings.limits.max_file_bytes,
+            "upstream": dict(zip(self.manifest.needs, self.manifest.upstream, strict=True)),
+        }
+        arguments = [sys.executable, "-P", "-m", "runners.worker", str(theirs.fileno()), json.dumps(orders)]
         try:
             self._process = subprocess.Popen(  # noqa: ASYNC220 - fork and exec, a few milliseconds
                 arguments, env=environment, pass_fds=(theirs.fileno(),), stdin=subprocess.DEVNULL,
@@ -139,8 +146,15 @@ class Worker:
             await self.stop()
             raise WorkerDied(f"the worker started wrongly: {error}") from error
 
-    async def run(self, image: OpenImage, parameters: Mapping[str, Json]) -> UnitBody:
+    async def run(
+        self, image: OpenImage, parameters: Mapping[str, Json], upstream: Mapping[str, bytes] = MappingProxyType({})
+    ) -> UnitBody:
         """Runs one image.
+
+        Args:
+            image: opened.
+            parameters: of the unit.
+            upstream: checked bodies of the results that a composed pipeline takes, by output contract.
 
         Raises:
             ImageRefused: the image cannot be used (BeyondLimits: at this node); the worker is well.
@@ -151,11 +165,15 @@ class Worker:
             raise WorkerDied("the worker is not running")
         self._number += 1
         request = _dumps({"id": self._number, "parameters": dict(parameters)})
+        handed = _in_memory(upstream) if self.manifest.needs else None
         try:
-            socket.send_fds(self._channel, [request], [image.fd])
+            socket.send_fds(self._channel, [request], [image.fd] if handed is None else [image.fd, handed])
         except OSError as error:
             await self.stop()
             raise WorkerDied("the worker ended") from error
+        finally:
+            if handed is not None:
+                os.close(handed)
         message = await self._receive(self._settings.unit_timeout_s)
         if message.get("id") != self._number:
             await self.stop()
@@ -219,6 +237,17 @@ class Worker:
         except DocumentError as error:
             await self.stop()
             raise WorkerDied(f"the worker babbled: {error}") from error
+
+
+def _in_memory(upstream: Mapping[str, bytes]) -> int:
+    """A descriptor of a sealed file in memory: ``{contract: body}`` as JSON."""
+    descriptor = os.memfd_create("upstream", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    members = (_dumps(contract) + b":" + body for contract, body in upstream.items())
+    with os.fdopen(os.dup(descriptor), "wb") as stream:
+        stream.write(b"{" + b",".join(members) + b"}")
+    seals = fcntl.F_SEAL_SEAL | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+    fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, seals)
+    return descriptor
 
 
 def checked_body(output: Output) -> dict[str, Json]:

@@ -40,6 +40,7 @@ from node.web.keys import CLOCK, DATABASE, JOBS, SETTINGS
 from node.web.limits import LIMITS, VisitorLimits
 from node.web.problem import Problem
 from node.web.viewer import SESSION, VIEWER, Session
+from runners.composition import refusal_of
 
 START = datetime(2026, 11, 24, 10, 0, 0, tzinfo=UTC)
 ENVIRONMENT = "sha256:" + "e" * 64
@@ -62,6 +63,18 @@ BARCODE = PipelineManifest(
     runtime="builtin",
     implementation="sha256:" + "2" * 64,
 )
+QUALITY = PipelineManifest(
+    output="quality/1",
+    name="quality",
+    version="1.0.0",
+    title="Composed",
+    description="Takes the results of two others",
+    runtime="builtin",
+    needs=("label-text/1", "barcode/1"),
+    upstream=(MANIFEST.digest, BARCODE.digest),
+    implementation="sha256:" + "3" * 64,
+)
+"""A composed one."""
 
 
 class Clock:
@@ -155,8 +168,11 @@ class SmallNode:
             )
             for item in leased:
                 reason = await self.jobs.gate(item.unit)
+                refusal = refusal_of(item.upstream)
                 if reason is not None:
                     await journal.fail(item.unit.key, item.attempt, "withheld", reason, now=self.clock())
+                elif refusal is not None:
+                    await journal.fail(item.unit.key, item.attempt, *refusal, now=self.clock())
                 elif item.unit.image in fail:
                     await journal.fail(item.unit.key, item.attempt, "permanent", "truncated file", now=self.clock())
                 else:
@@ -169,6 +185,8 @@ class SmallNode:
 
     def result(self, unit: WorkUnit) -> dict[str, Any]:
         image = {"width": 100, "height": 100}
+        if unit.output == "quality/1":
+            return {"image": image, "measures": {"taken": str(len(unit.upstream))}, "verdicts": {}, "doubts": []}
         if unit.output == "barcode/1":
             return {"image": image, "codes": [], "doubts": []}
         lines = [

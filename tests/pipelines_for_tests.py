@@ -5,6 +5,7 @@ import os
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -163,6 +164,74 @@ class Unavailable(_Base):
         from runners.errors import PipelineUnavailable
 
         raise PipelineUnavailable("its model is missing")
+
+
+class Codes(_Base):
+    """Gives a large result; refuses images whose first pixel is dark, and dies on those where it is black."""
+
+    name = "codes"
+    output = "barcode/1"
+
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
+        from runners.errors import ImageRefused
+
+        if int(pixels[0, 0, 0]) == 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if int(pixels[0, 0, 0]) < 40:
+            raise ImageRefused("too dark for codes")
+        code = {"symbology": "Code39", "box": [0, 0, 1, 1], "reader": "r"}
+        payloads = [f"{number} " + "\u00e9 " * 140 for number in range(64)]
+        return {"codes": [{**code, "payload": payload.strip()} for payload in payloads], "doubts": []}
+
+
+class Tally(_Base):
+    """Composed: counts what others found on the same image."""
+
+    name = "tally"
+    needs: tuple[str, ...] = ("barcode/1", "label-text/1")
+
+    def manifest(self) -> PipelineManifest:
+        return replace(super().manifest(), needs=self.needs)
+
+    def references(self) -> Sequence[object]:
+        from runners.pipeline import Reference
+
+        found = {"barcode/1": {"codes": [1, 2]}, "label-text/1": {"lines": []}}
+        return (
+            Reference(
+                name="two-codes", pixels=np.zeros((4, 4, 3), np.uint8), upstream=found,
+                deviation=lambda body: abs(int(body["measures"]["found"]) - 2),
+            ),
+        )  # fmt: skip
+
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
+        count = sum(len(body.get("codes", body.get("lines"))) for body in upstream.values())
+        return {"measures": {"found": str(count), "taken": str(len(upstream))}, "verdicts": {}, "doubts": []}
+
+
+class Lines(_Base):
+    """Reads three lines on every image."""
+
+    name = "lines"
+    output = "label-text/1"
+
+    def run(
+        self, pixels: np.ndarray, parameters: Mapping[str, object], upstream: Mapping[str, object]
+    ) -> dict[str, object]:
+        line = {"score": "0.9", "box": [0, 0, 1, 1], "writing": "print"}
+        lines = [{**line, "text": f"line {number}"} for number in range(3)]
+        return {"lines": lines, "readable": True, "doubts": []}
+
+
+class Ouroboros(Tally):
+    """Needs its own result."""
+
+    name = "ouroboros"
+    needs = ("quality/1",)
 
 
 class Leaking(_Base):

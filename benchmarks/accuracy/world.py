@@ -10,6 +10,7 @@ the gallery (regions drawn over the image).
 import asyncio
 import csv
 import hashlib
+import json
 import os
 import statistics
 from collections.abc import Mapping, Sequence
@@ -18,14 +19,17 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
-from linkeddata.outputs import Output, Region, parse_output
+from linkeddata.outputs import STEPS, Output, Region, parse_output
+from linkeddata.pipeline import PipelineManifest
 from runners.catalogue import Catalogue
+from runners.composition import complete
 from runners.engine import make_pipeline_manifest
 from runners.errors import ImageRefused, RunnerError
 from runners.workers import Worker, WorkerSettings
 
 WORKERS = 2
 COLLECTIONS = ("herbarium", "insects", "zoology")
+NAMES = {contract: name for name, contract in STEPS.items()}
 TRUTH = Path(__file__).parents[1] / "truth"
 """Our own truth tables, keyed by SHA-256 of the image: numbers and classes, no pictures."""
 
@@ -130,7 +134,9 @@ class World:
     def results(self, pipeline: str) -> dict[str, Result]:
         """By file name."""
         if pipeline not in self._results:
-            self._results[pipeline] = asyncio.run(self._run(pipeline))
+            manifest = self._manifest(pipeline)
+            upstream = {contract: self.results(NAMES[contract]) for contract in manifest.needs}
+            self._results[pipeline] = asyncio.run(self._run(pipeline, manifest, upstream))
         return self._results[pipeline]
 
     def timing(self, pipeline: str) -> str:
@@ -140,9 +146,21 @@ class World:
             return "no image was read"
         return f"median {statistics.median(seconds):.2f} s, longest {max(seconds):.2f} s of the processor per image"
 
-    async def _run(self, pipeline: str) -> dict[str, Result]:
+    def _manifest(self, pipeline: str) -> PipelineManifest:
+        """Completed with the digests of what it takes the results of."""
+        known, left = dict[str, PipelineManifest](), [pipeline]
+        while left:
+            name = left.pop()
+            if name not in known:
+                [entry] = Catalogue.of((name,)).entries
+                known[name] = make_pipeline_manifest(entry)
+                left += [NAMES[contract] for contract in known[name].needs]
+        return complete(pipeline, known)
+
+    async def _run(
+        self, pipeline: str, manifest: PipelineManifest, upstream: Mapping[str, Mapping[str, Result]]
+    ) -> dict[str, Result]:
         [entry] = Catalogue.of((pipeline,)).entries
-        manifest = make_pipeline_manifest(entry)
         waiting = sorted(self.images, key=lambda image: -image.path.stat().st_size)
         results: dict[str, Result] = {}
 
@@ -153,13 +171,18 @@ class World:
                 while waiting:
                     image = waiting.pop(0)
                     with File(image.path) as file:
-                        results[image.name] = await one(worker, file)
+                        results[image.name] = await one(worker, file, image.name)
             finally:
                 await worker.stop()
 
-        async def one(worker: Worker, file: File) -> Result:
+        async def one(worker: Worker, file: File, name: str) -> Result:
+            taken = {contract: results[name] for contract, results in upstream.items()}
+            for contract, result in taken.items():
+                if result.body is None:
+                    return Result(body=None, output=None, reason=f"{contract}: {result.reason}")
+            bodies = {contract: json.dumps(result.body).encode() for contract, result in taken.items()}
             try:
-                done = await worker.run(file, {})
+                done = await worker.run(file, {}, bodies)
             except ImageRefused as error:
                 return Result(body=None, output=None, reason=str(error))
             except RunnerError as error:

@@ -16,11 +16,10 @@ It leaves out: HTTP (``node.web.jobs_api``), computing (``runners.engine``), pub
 """
 
 import asyncio
-import json
 import logging
 import sqlite3
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -42,6 +41,7 @@ from node.config import Settings
 from node.services import job_rules, retract
 from node.services.annotate import publish_result
 from node.services.job_rules import JobNotTaken, OfferedPipeline
+from node.services.job_units import is_runnable, plan_unit, with_upstream
 from node.storage import jobs as store
 from node.storage import journal, people
 from node.storage.db import Database, DatabaseError
@@ -135,7 +135,9 @@ class JobService:
         await self._check_load(spec, is_enrolled=standing == "enrolled")
         offers = self._offers()
         steps = job_rules.plan_steps(spec, offers)
-        used = [offer for offer in offers if offer.digest in {step.pipeline for step in steps}]
+        known_offers = {offer.digest: offer for offer in offers}
+        taken = {item for step in steps for item in with_upstream(step.pipeline, known_offers)}
+        used = [offer for offer in offers if offer.digest in taken]
         # 4. What it covers, fixed now.
         media, no_value = await self._select(spec)
         snapshot = job_rules.take_snapshot(steps, media)
@@ -355,29 +357,23 @@ class JobService:
                 message=f"{gone[0].output}: the pipeline this job was accepted for is not offered any more; ask again",
             )  # fmt: skip
             return
-        if any(step.pipeline not in offers for step in job.steps):
+        if not all(is_runnable(step.pipeline, offers) for step in job.steps):
             return  # its workers are starting: poll() comes again
         spec = _stored_spec(job)
         steps = {step.output: step for step in job.steps}
         units: list[tuple[int, WorkUnit]] = []
+        links: list[tuple[int, str]] = []
         for row in store.units_to_enqueue(conn, job.id):
             step = steps[row.step]
-            environment = offers[step.pipeline].environment
-            unit = WorkUnit(
-                output=step.output, pipeline=step.pipeline, environment=environment, image=row.image,
-                parameters=step.parameters,
+            plan = plan_unit(
+                conn, step.pipeline, row.image, step.parameters, offers,
+                is_conformant_enough=spec.reuse == "conformant",
             )  # fmt: skip
-            if spec.reuse == "conformant":
-                usable = store.conforming_unit(
-                    conn, pipeline=unit.pipeline, parameters=_parameters_text(unit), image=unit.image,
-                    environment=environment,
-                )  # fmt: skip
-                if usable is not None and usable != environment:
-                    unit = replace(unit, environment=usable)
-            units.append((row.ordinal, unit))
+            units += [(row.ordinal, unit) for unit in plan.in_order]
+            links.append((row.ordinal, plan.unit.key))
         journal.enqueue(conn, units, now=now)
         self._wanted += store.not_fetched(conn, job.id)
-        store.link_units(conn, job.id, [(ordinal, unit.key) for ordinal, unit in units])
+        store.link_units(conn, job.id, links)
         store.set_state(conn, job.id, now=now, message="running" if units else "nothing to compute", started=True,
                         status="running")  # fmt: skip
         self._settle(conn, None, now=now, job_id=job.id)
@@ -567,10 +563,6 @@ def _as_boolean(counts: StepCounts) -> StepCounts:
         cannot_tell=int(counts.yes == 0 and counts.cannot_tell > 0 and counts.pending == 0),
         pending=int(counts.yes == 0 and counts.pending > 0),
     )
-
-
-def _parameters_text(unit: WorkUnit) -> str:
-    return json.dumps(dict(unit.parameters), sort_keys=True)
 
 
 def _after(now: datetime, seconds: int) -> datetime:

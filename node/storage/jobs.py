@@ -13,7 +13,7 @@ It leaves out: deciding (``federation.policy``), evaluating results (``linkeddat
 import json
 import sqlite3
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,7 +21,7 @@ from federation.status import Approval, State
 from linkeddata.canon import digest_text
 from linkeddata.coverage import NoValue, parse_no_value
 from linkeddata.outputs.shape import Answer
-from linkeddata.pipeline import ConformanceReport
+from linkeddata.pipeline import ConformanceReport, WorkUnit
 from linkeddata.times import format_time, parse_time
 
 WITHHELD_LATER: Final = "withheld by the institution"
@@ -260,15 +260,33 @@ def link_units(conn: sqlite3.Connection, job_id: str, links: Sequence[tuple[int,
 
 
 def cancel_units(conn: sqlite3.Connection, job_id: str, *, now: datetime) -> int:
-    """Takes units out of the queue that only this job wanted; returns how many. What runs may end."""
-    return conn.execute(
-        """UPDATE unit SET state = 'cancelled', finished = :now
-           WHERE state = 'queued' AND work_key IN (SELECT work_key FROM job_unit WHERE job_id = :job)
-             AND NOT EXISTS (SELECT 1 FROM job_unit o JOIN job j ON j.id = o.job_id
-                             WHERE o.work_key = unit.work_key AND o.job_id <> :job
-                               AND j.status IN ('accepted', 'running'))""",
-        {"job": job_id, "now": format_time(now)},
-    ).rowcount
+    """Takes units out of the queue that only this job wanted, with those whose results only they would have taken;
+    returns how many. What runs may end.
+    """
+    cancelled = 0
+    while True:  # once more for each step of composition: what is taken by a cancelled unit is wanted by nobody
+        keys = [
+            row["work_key"]
+            for row in conn.execute(
+                """WITH RECURSIVE mine (work_key) AS (
+                     SELECT work_key FROM job_unit WHERE job_id = :job AND work_key IS NOT NULL
+                     UNION SELECT n.upstream FROM unit_need n JOIN mine ON mine.work_key = n.work_key)
+                   SELECT u.work_key FROM mine JOIN unit u ON u.work_key = mine.work_key WHERE u.state = 'queued'
+                     AND NOT EXISTS (SELECT 1 FROM job_unit o JOIN job j ON j.id = o.job_id
+                                     WHERE o.work_key = u.work_key AND o.job_id <> :job
+                                       AND j.status IN ('accepted', 'running'))
+                     AND NOT EXISTS (SELECT 1 FROM unit_need n JOIN unit d ON d.work_key = n.work_key
+                                     WHERE n.upstream = u.work_key AND d.state IN ('queued', 'leased'))""",
+                {"job": job_id},
+            ).fetchall()
+        ]
+        if not keys:
+            return cancelled
+        conn.executemany(
+            "UPDATE unit SET state = 'cancelled', finished = ? WHERE work_key = ?",
+            [(format_time(now), key) for key in keys],
+        )
+        cancelled += len(keys)
 
 
 def conformance(conn: sqlite3.Connection, pipeline: str, environment: str) -> str | None:
@@ -287,19 +305,20 @@ def keep_conformance(conn: sqlite3.Connection, report: ConformanceReport, signed
     )
 
 
-def conforming_unit(
-    conn: sqlite3.Connection, *, pipeline: str, parameters: str, image: str, environment: str
-) -> str | None:
-    """The environment of a finished unit that may be reused for this one: the same, or one that conformed."""
-    row = conn.execute(
-        """SELECT u.environment FROM unit u
+def conforming_unit(conn: sqlite3.Connection, unit: WorkUnit) -> str | None:
+    """The environment of a finished unit that may be reused for this one: the same, or one that conformed.
+
+    It differs in nothing else: with its environment this unit would have its work key.
+    """
+    rows = conn.execute(
+        """SELECT u.work_key, u.environment FROM unit u
            LEFT JOIN conformance c ON c.pipeline = u.pipeline AND c.environment = u.environment
-           WHERE u.image = ? AND u.pipeline = ? AND u.parameters = ? AND u.state = 'done'
-             AND (u.environment = ? OR c.verdict = 'pass')
-           ORDER BY u.environment = ? DESC LIMIT 1""",
-        (image, pipeline, parameters, environment, environment),
-    ).fetchone()
-    return None if row is None else str(row[0])
+           WHERE u.image = ? AND u.pipeline = ? AND u.state = 'done' AND (u.environment = ? OR c.verdict = 'pass')
+           ORDER BY u.environment = ? DESC, u.work_key""",
+        (unit.image, unit.pipeline, unit.environment, unit.environment),
+    ).fetchall()
+    same = (row["environment"] for row in rows if replace(unit, environment=row["environment"]).key == row["work_key"])
+    return next(same, None)
 
 
 def counts(conn: sqlite3.Connection, job_id: str, *, for_staff: bool) -> list[sqlite3.Row]:

@@ -1,19 +1,25 @@
 """The durable journal of work (port: ``runners.journal``) in the node's database.
 
 Every acknowledged step is a FULL commit, shared with whatever else is written at that moment (group commit).
+How many units another one still waits for is counted in the transaction in which one of them ends: no kill comes
+between.
 """
 
 import json
 import sqlite3
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from linkeddata.pipeline import WorkUnit
 from linkeddata.times import format_time
 from node.storage.db import Database
-from runners.journal import FailureKind, Leased, UnitStatus, decide_after_failure
+from runners.journal import FailureKind, Leased, UnitStatus, decide_after_failure, not_enqueued
 
+_WAITS: Final = """(SELECT count(*) FROM unit_need n JOIN unit u ON u.work_key = n.upstream
+  WHERE n.work_key = unit.work_key AND u.state IN ('queued', 'leased'))"""
+"""How many of the units that a ``unit`` takes results of have not ended. Counted again, never up or down."""
 _FINE: Final = "%Y-%m-%dT%H:%M:%S.%fZ"
 """Leases and retries need fractions of a second, which documents do not."""
 
@@ -47,15 +53,15 @@ class SqliteJournal:
         """See ``runners.journal.Journal``."""
 
         def work(conn: sqlite3.Connection) -> bool:
-            return (
-                conn.execute(
-                    """UPDATE unit SET state = 'done', body = ?, seconds = ?, finished = ?, reason = NULL,
-                         failure_kind = NULL, lease_boot = NULL, lease_until = NULL
-                       WHERE work_key = ? AND attempt = ? AND state = 'leased'""",
-                    (body, seconds, format_time(now), key, attempt),
-                ).rowcount
-                == 1
-            )
+            counted = conn.execute(
+                """UPDATE unit SET state = 'done', body = ?, seconds = ?, finished = ?, reason = NULL,
+                     failure_kind = NULL, lease_boot = NULL, lease_until = NULL
+                   WHERE work_key = ? AND attempt = ? AND state = 'leased'""",
+                (body, seconds, format_time(now), key, attempt),
+            ).rowcount
+            if counted:
+                tell_waiting(conn, key)
+            return bool(counted)
 
         return await self._db.write(work)
 
@@ -69,13 +75,17 @@ class SqliteJournal:
             if row is None:
                 return False
             after = decide_after_failure(kind, row["failures"], reason, now=now)
+            if kind == "upstream" and _waits(conn, key):
+                after = replace(after, state="queued")  # somebody had them queued again meanwhile
             finished = None if after.state == "queued" else format_time(now)
             retry = None if after.retry_at is None else after.retry_at.strftime(_FINE)
             conn.execute(
-                """UPDATE unit SET state = ?, failures = ?, reason = ?, failure_kind = ?, not_before = ?, finished = ?,
-                     lease_boot = NULL, lease_until = NULL WHERE work_key = ?""",
+                f"""UPDATE unit SET state = ?, failures = ?, reason = ?, failure_kind = ?, not_before = ?, finished = ?,
+                     lease_boot = NULL, lease_until = NULL, waits = {_WAITS} WHERE work_key = ?""",  # noqa: S608 - a constant
                 (after.state, after.failures, after.reason, kind, retry, finished, key),
             )
+            if finished is not None:
+                tell_waiting(conn, key)
             return True
 
         return await self._db.write(work)
@@ -85,8 +95,8 @@ class SqliteJournal:
         return await self._db.write(
             lambda conn: (
                 conn.execute(
-                    """UPDATE unit SET state = 'queued', lease_boot = NULL, lease_until = NULL
-                   WHERE work_key = ? AND attempt = ? AND state = 'leased'""",
+                    f"""UPDATE unit SET state = 'queued', lease_boot = NULL, lease_until = NULL, waits = {_WAITS}
+                   WHERE work_key = ? AND attempt = ? AND state = 'leased'""",  # noqa: S608 - a constant
                     (key, attempt),
                 ).rowcount
                 == 1
@@ -98,8 +108,8 @@ class SqliteJournal:
         return await self._db.write(
             lambda conn: (
                 conn.execute(
-                    """UPDATE unit SET state = 'queued', lease_boot = NULL, lease_until = NULL
-                   WHERE state = 'leased' AND (lease_boot <> ? OR lease_until < ?)""",
+                    f"""UPDATE unit SET state = 'queued', lease_boot = NULL, lease_until = NULL, waits = {_WAITS}
+                   WHERE state = 'leased' AND (lease_boot <> ? OR lease_until < ?)""",  # noqa: S608 - a constant
                     (boot, now.strftime(_FINE)),
                 ).rowcount
             )
@@ -107,12 +117,20 @@ class SqliteJournal:
 
 
 def enqueue(conn: sqlite3.Connection, units: Sequence[tuple[int, WorkUnit]], *, now: datetime) -> int:
-    """Queues units with their turns inside the caller's transaction; returns how many are newly queued."""
+    """Queues units with their turns inside the caller's transaction; returns how many are newly queued.
+
+    Raises:
+        ValueError: a unit takes the result of one that is neither here nor before it in ``units``.
+    """
     queued = 0
     serial = int(conn.execute("SELECT coalesce(max(serial), 0) FROM unit").fetchone()[0])
     for turn, unit in units:
         serial += 1
-        queued += conn.execute(
+        key = unit.key
+        for name in unit.upstream:
+            if conn.execute("SELECT 1 FROM unit WHERE work_key = ?", (name,)).fetchone() is None:
+                raise ValueError(not_enqueued(unit, name))
+        is_new = conn.execute(
             """INSERT INTO unit
                  (work_key, output, pipeline, parameters, image, environment, state, turn, serial, created)
                VALUES (?, ?, ?, ?, ?, ?, 'queued', ?, ?, ?)
@@ -121,11 +139,39 @@ def enqueue(conn: sqlite3.Connection, units: Sequence[tuple[int, WorkUnit]], *, 
                WHERE unit.state IN ('withheld', 'cancelled')
                   OR (unit.state = 'failed' AND unit.failure_kind <> 'permanent')""",
             (
-                unit.key, unit.output, unit.pipeline, json.dumps(dict(unit.parameters), sort_keys=True), unit.image,
+                key, unit.output, unit.pipeline, json.dumps(dict(unit.parameters), sort_keys=True), unit.image,
                 unit.environment, turn, serial, format_time(now),
             ),
         ).rowcount  # fmt: skip
+        if is_new:
+            queued += 1
+            _wait_for(conn, key, unit.upstream)
+            tell_waiting(conn, key)
+        else:
+            conn.execute(
+                "UPDATE unit SET turn = ?, serial = ? WHERE work_key = ? AND state = 'queued' AND turn > ?",
+                (turn, serial, key, turn),
+            )
     return queued
+
+
+def tell_waiting(conn: sqlite3.Connection, key: str) -> None:
+    """A unit ended, or is queued again: units that take its result count anew what they wait for."""
+    conn.execute(
+        f"""UPDATE unit SET waits = {_WAITS} WHERE state = 'queued'
+              AND work_key IN (SELECT work_key FROM unit_need WHERE upstream = ?)""",  # noqa: S608 - a constant
+        (key,),
+    )
+
+
+def _wait_for(conn: sqlite3.Connection, key: str, upstream: Sequence[str]) -> None:
+    if not upstream:
+        return
+    conn.executemany(
+        "INSERT OR IGNORE INTO unit_need (work_key, position, upstream) VALUES (?, ?, ?)",
+        [(key, position, name) for position, name in enumerate(upstream)],
+    )
+    conn.execute(f"UPDATE unit SET waits = {_WAITS} WHERE work_key = ?", (key,))  # noqa: S608 - a constant
 
 
 def unit_status(conn: sqlite3.Connection, key: str) -> UnitStatus | None:
@@ -144,13 +190,22 @@ def unit_status(conn: sqlite3.Connection, key: str) -> UnitStatus | None:
 def load_unit(conn: sqlite3.Connection, key: str) -> WorkUnit | None:
     """A unit as it was enqueued."""
     row = conn.execute("SELECT * FROM unit WHERE work_key = ?", (key,)).fetchone()
-    return None if row is None else _unit(row)
+    return None if row is None else _unit(conn, row)
+
+
+def _upstream(conn: sqlite3.Connection, key: str) -> tuple[str, ...]:
+    rows = conn.execute("SELECT upstream FROM unit_need WHERE work_key = ? ORDER BY position", (key,))
+    return tuple(row["upstream"] for row in rows)
+
+
+def _waits(conn: sqlite3.Connection, key: str) -> int:
+    return int(conn.execute(f"SELECT {_WAITS} FROM unit WHERE work_key = ?", (key,)).fetchone()[0])  # noqa: S608
 
 
 def _has_queued(conn: sqlite3.Connection, pipeline: str, environment: str, moment: str) -> bool:
     return (
         conn.execute(
-            """SELECT 1 FROM unit WHERE state = 'queued' AND pipeline = ? AND environment = ?
+            """SELECT 1 FROM unit WHERE state = 'queued' AND waits = 0 AND pipeline = ? AND environment = ?
                AND (not_before IS NULL OR not_before <= ?) LIMIT 1""",
             (pipeline, environment, moment),
         ).fetchone()
@@ -162,7 +217,7 @@ def _lease(
     conn: sqlite3.Connection, pipeline: str, environment: str, limit: int, moment: str, until: str, boot: str
 ) -> list[Leased]:
     rows = conn.execute(
-        """SELECT * FROM unit WHERE state = 'queued' AND pipeline = ? AND environment = ?
+        """SELECT * FROM unit WHERE state = 'queued' AND waits = 0 AND pipeline = ? AND environment = ?
              AND (not_before IS NULL OR not_before <= ?) ORDER BY turn, serial, work_key LIMIT ?""",
         (pipeline, environment, moment, limit),
     ).fetchall()
@@ -172,11 +227,21 @@ def _lease(
                WHERE work_key = ?""",
             (boot, until, row["work_key"]),
         )
-    return [Leased(unit=_unit(row), attempt=row["attempt"] + 1) for row in rows]
+    return [_leased(conn, row) for row in rows]
 
 
-def _unit(row: sqlite3.Row) -> WorkUnit:
+def _leased(conn: sqlite3.Connection, row: sqlite3.Row) -> Leased:
+    unit, upstream = _unit(conn, row), dict[str, UnitStatus]()
+    for name in unit.upstream:
+        output = conn.execute("SELECT output FROM unit WHERE work_key = ?", (name,)).fetchone()["output"]
+        status = unit_status(conn, name)
+        assert status is not None  # a foreign key keeps it
+        upstream[output] = status
+    return Leased(unit=unit, attempt=row["attempt"] + 1, upstream=upstream)
+
+
+def _unit(conn: sqlite3.Connection, row: sqlite3.Row) -> WorkUnit:
     return WorkUnit(
         output=row["output"], pipeline=row["pipeline"], environment=row["environment"], image=row["image"],
-        parameters=json.loads(row["parameters"]),
+        parameters=json.loads(row["parameters"]), upstream=_upstream(conn, row["work_key"]),
     )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import pytest
 from conftest import NOW
 
 from linkeddata.pipeline import WorkUnit
@@ -12,6 +13,14 @@ LATER = NOW + timedelta(hours=1)
 
 def unit(number: int, *, environment: str = "e", pipeline: str = "p") -> WorkUnit:
     return WorkUnit(output="quality/1", pipeline=pipeline, environment=environment, image=f"{number:064x}")
+
+
+def composed(number: int, *upstream: WorkUnit, output: str = "label-text/1") -> WorkUnit:
+    """A unit over an image that takes the results of others."""
+    return WorkUnit(
+        output=output, pipeline="p", environment="e", image=f"{number:064x}",
+        upstream=tuple(item.key for item in upstream),
+    )  # fmt: skip
 
 
 class JournalContract:
@@ -130,3 +139,124 @@ class JournalContract:
         await journal.enqueue([(turn, unit(1000 + turn)) for turn in range(2)], now=NOW)
         keys = [item.unit.key for item in await self.lease(journal, 4)]
         assert set(keys[:2]) == {unit(1000).key, unit(1001).key}
+
+    async def test_an_earlier_turn_moves_a_queued_unit_forward_and_a_later_one_changes_nothing(
+        self, journal: Journal
+    ) -> None:
+        await journal.enqueue([(1_000_000, unit(1)), (5, unit(2))], now=NOW)
+        assert await journal.enqueue([(2_000_000, unit(2)), (1, unit(1))], now=NOW) == 0
+        [item] = await self.lease(journal, 1)
+        assert item.unit.key == unit(1).key
+
+    # ------------------------------------------------------------------ units that take the results of others
+    async def test_a_composed_unit_waits_until_all_that_it_takes_have_ended(self, journal: Journal) -> None:
+        one, two = unit(1), unit(1, pipeline="q")
+        both = composed(1, one, two)
+        assert await journal.enqueue([(1, one), (1, two), (0, both)], now=NOW) == 3
+        [first] = await self.lease(journal)
+        assert first.unit.key == one.key
+        assert first.upstream == {}
+        assert await journal.complete(one.key, first.attempt, b"{}", 0.1, now=NOW)
+        assert await self.lease(journal) == [], "the other one has not ended"
+        [second] = await journal.lease("q", "e", limit=9, now=NOW, lease_s=60, boot="b")
+        assert await journal.complete(two.key, second.attempt, b"{}", 0.1, now=NOW)
+        [third] = await self.lease(journal)
+        assert (third.unit, third.unit.upstream) == (both, (one.key, two.key))
+
+    async def test_it_gets_what_came_of_each_by_contract(self, journal: Journal) -> None:
+        good, bad = unit(1), WorkUnit(output="barcode/1", pipeline="q", environment="e", image=f"{1:064x}")
+        both = composed(1, good, bad)
+        await journal.enqueue([(0, good), (1, bad), (2, both)], now=NOW)
+        [first] = await self.lease(journal)
+        [second] = await journal.lease("q", "e", limit=9, now=NOW, lease_s=60, boot="b")
+        await journal.complete(first.unit.key, first.attempt, b'{"a":1}', 0.1, now=NOW)
+        await journal.fail(second.unit.key, second.attempt, "permanent", "truncated", now=NOW)
+        [item] = await self.lease(journal)
+        assert {name: (status.state, status.body) for name, status in item.upstream.items()} == {
+            "quality/1": ("done", b'{"a":1}'), "barcode/1": ("failed", None),
+        }  # fmt: skip
+        assert (item.upstream["barcode/1"].failure_kind, item.upstream["barcode/1"].reason) == (
+            "permanent",
+            "truncated",
+        )
+
+    async def test_what_is_tried_again_has_not_ended(self, journal: Journal) -> None:
+        await journal.enqueue([(0, unit(1)), (1, composed(1, unit(1)))], now=NOW)
+        [item] = await self.lease(journal)
+        await journal.fail(item.unit.key, item.attempt, "transient", "hung", now=NOW)
+        assert await self.lease(journal) == []
+        [item] = await self.lease(journal, now=LATER)
+        assert item.unit.key == unit(1).key
+        await journal.release(item.unit.key, item.attempt, now=LATER)
+        assert [found.unit.key for found in await self.lease(journal, now=LATER)] == [unit(1).key]
+        assert await journal.reclaim("another", now=LATER) == 1
+        assert [found.unit.key for found in await self.lease(journal, now=LATER)] == [unit(1).key]
+
+    async def test_what_is_there_already_is_not_waited_for(self, journal: Journal) -> None:
+        await journal.enqueue([(0, unit(1))], now=NOW)
+        [item] = await self.lease(journal)
+        await journal.complete(item.unit.key, item.attempt, b"{}", 0.1, now=NOW)
+        assert await journal.enqueue([(0, unit(1)), (0, composed(1, unit(1)))], now=NOW) == 1
+        [found] = await self.lease(journal)
+        assert found.upstream["quality/1"].body == b"{}"
+
+    async def test_a_result_that_did_not_come_to_be_is_asked_for_again_with_the_unit_that_takes_it(
+        self, journal: Journal
+    ) -> None:
+        both = [(0, unit(1)), (1, composed(1, unit(1)))]
+        await journal.enqueue(both, now=NOW)
+        [item] = await self.lease(journal)
+        await journal.fail(item.unit.key, item.attempt, "limit", "450 megapixels", now=NOW)
+        [item] = await self.lease(journal)
+        await journal.fail(item.unit.key, item.attempt, "upstream", "quality/1: 450 megapixels", now=NOW)
+        found = await self.status(journal, item.unit.key)
+        assert (found.state, found.failures) == ("failed", 0)
+        assert await self.lease(journal, now=LATER) == [], "not by itself"
+        assert await journal.enqueue(both, now=LATER) == 2
+        assert [item.unit.key for item in await self.lease(journal, now=LATER)] == [unit(1).key]
+
+    async def test_a_unit_whose_input_is_computed_again_meanwhile_waits_for_it(self, journal: Journal) -> None:
+        await journal.enqueue([(0, unit(1)), (1, composed(1, unit(1)))], now=NOW)
+        [item] = await self.lease(journal)
+        await journal.fail(item.unit.key, item.attempt, "limit", "450 megapixels", now=NOW)
+        [late] = await self.lease(journal)
+        assert await journal.enqueue([(0, unit(1))], now=NOW) == 1
+        assert await journal.fail(late.unit.key, late.attempt, "upstream", "quality/1: 450 megapixels", now=NOW)
+        assert (await self.status(journal, late.unit.key)).state == "queued"
+        [again] = await self.lease(journal, now=LATER)
+        assert again.unit.key == unit(1).key
+        await journal.complete(again.unit.key, again.attempt, b"{}", 0.1, now=LATER)
+        assert [found.unit.key for found in await self.lease(journal, now=LATER)] == [late.unit.key]
+
+    async def test_a_deterministic_refusal_of_a_composed_unit_is_a_result_too(self, journal: Journal) -> None:
+        await journal.enqueue([(0, unit(1)), (1, composed(1, unit(1)))], now=NOW)
+        for reason in ("truncated", "quality/1: truncated"):
+            [item] = await self.lease(journal)
+            await journal.fail(item.unit.key, item.attempt, "permanent", reason, now=NOW)
+        assert await journal.enqueue([(0, unit(1)), (1, composed(1, unit(1)))], now=LATER) == 0
+
+    async def test_nothing_is_queued_that_takes_what_nobody_queued(self, journal: Journal) -> None:
+        with pytest.raises(ValueError, match="is not in the journal"):
+            await journal.enqueue([(0, composed(1, unit(1)))], now=NOW)
+
+    async def test_a_chain_of_three_is_given_out_link_by_link(self, journal: Journal) -> None:
+        middle = composed(1, unit(1))
+        last = composed(1, middle, unit(1), output="barcode/1")
+        await journal.enqueue([(0, unit(1)), (0, middle), (0, last)], now=NOW)
+        for expected in (unit(1), middle, last):
+            [item] = await self.lease(journal)
+            assert item.unit == expected
+            await journal.complete(item.unit.key, item.attempt, b"{}", 0.1, now=NOW)
+
+
+def test_the_key_of_a_composed_unit_covers_what_it_takes_and_where_that_ran() -> None:
+    keys = {
+        unit(1).key,
+        composed(1).key,
+        composed(1, unit(1)).key,
+        composed(1, unit(1, environment="other")).key,
+        composed(1, unit(1, pipeline="q")).key,
+        composed(1, unit(1), unit(1, pipeline="q")).key,
+        composed(1, unit(1, pipeline="q"), unit(1)).key,
+    }
+    assert len(keys) == 7

@@ -37,7 +37,7 @@ from runners.workers import WorkerSettings
 from PIL import Image
 import io, numpy as np
 
-folder, boot, count = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+folder, boot, count, names = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4].split(",")
 
 def picture(number):
     out = io.BytesIO()
@@ -56,13 +56,17 @@ async def main():
         rows = await database.read(lambda conn: conn.execute("SELECT count(*) FROM unit WHERE state <> 'done'").fetchone()[0])
         if rows == 0:
             left.set()
-    engine = Engine(journal, Catalogue.of((), extra=(entry("Plain"),)), EngineSettings(batch=3, worker=WorkerSettings()),
+    engine = Engine(journal, Catalogue.of((), extra=tuple(map(entry, names))), EngineSettings(batch=3, worker=WorkerSettings()),
         EngineHooks(open_image=lambda image: store.open_blob(ContentId.from_hex(image)), gate=gate, on_finished=finished,
                     clock=lambda: datetime.now(UTC)), boot=boot)
     await engine.start()
-    offer = engine.offers[0]
-    units = [WorkUnit(output="quality/1", pipeline=offer.manifest.digest, environment=offer.environment.digest,
-                      image=store.put_bytes(picture(n), now=NOW).id.hex) for n in range(count)]
+    units = []
+    for image in [store.put_bytes(picture(n), now=NOW).id.hex for n in range(count)]:
+        keys = {}
+        for offer in sorted(engine.offers, key=lambda offer: len(offer.manifest.needs)):
+            units.append(WorkUnit(output=offer.manifest.output, pipeline=offer.manifest.digest, image=image,
+                environment=offer.environment.digest, upstream=tuple(keys[item] for item in offer.manifest.upstream)))
+            keys[offer.manifest.digest] = units[-1].key
     await journal.enqueue(list(enumerate(units)), now=datetime.now(UTC))
     rows = await database.read(lambda conn: conn.execute("SELECT count(*) FROM unit WHERE state <> 'done'").fetchone()[0])
     if rows:
@@ -115,27 +119,30 @@ def orphans() -> list[str]:
     return found
 
 
-def kills(tmp_path: Path, *, count: int, seed: int) -> kill_harness.Kills:
+def kills(tmp_path: Path, *, count: int, seed: int, names: str = "Plain", images: int = UNITS) -> kill_harness.Kills:
     rng, tally, number = random.Random(seed), kill_harness.Kills(), 0
+    units = images * len(names.split(","))
     while tally.kills < count:
         number += 1
         folder = tmp_path / f"e{number}"
         folder.mkdir()
         if number % 2:
-            child = kill_harness.start(CHILD, str(folder), "first", str(UNITS), kill_at=rng.randint(*BOUNDARIES))
+            child = kill_harness.start(
+                CHILD, str(folder), "first", str(images), names, kill_at=rng.randint(*BOUNDARIES)
+            )
             acks, status = kill_harness.finish(child)
         else:
-            child = kill_harness.start(CHILD, str(folder), "first", str(UNITS))
+            child = kill_harness.start(CHILD, str(folder), "first", str(images), names)
             acks, status = kill_harness.kill_after_first_ack(child, rng, spread_s=0.12)
         before = done(folder)
         tally.add(len(acks), status, [f"lost: {key}" for key in set(acks) - set(before)])
-        child = kill_harness.start(CHILD, str(folder), "second", str(UNITS))
+        child = kill_harness.start(CHILD, str(folder), "second", str(images), names)
         out, _ = child.communicate(timeout=kill_harness.HANGS_S)
         assert child.returncode == 0
         begun = {line.removeprefix("begun ") for line in out.decode().splitlines() if line.startswith("begun ")}
         assert not begun & set(before), "what was done was computed again"
         after = done(folder)
-        assert len(after) == UNITS
+        assert len(after) == units
         assert all(after[key] == body for key, body in before.items())
         shutil.rmtree(folder)
     assert not orphans()
@@ -149,13 +156,19 @@ def test_a_few_kills_lose_no_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.fault
+@pytest.mark.timeout(900)
+def test_a_few_kills_leave_no_composed_unit_waiting(tmp_path: Path) -> None:
+    assert kills(tmp_path, count=4, seed=5, names="Tally,Codes,Lines", images=14).after_an_acknowledgement >= 1
+
+
+@pytest.mark.fault
 def test_a_journal_that_says_done_too_early_is_found_out(tmp_path: Path) -> None:
     rng = random.Random(6)
     for number in range(8):
         folder = tmp_path / f"e{number}"
         folder.mkdir()
         code = CHILD.replace("folder, boot", SAID_FIRST + "folder, boot", 1)
-        child = kill_harness.start(code, str(folder), "first", str(UNITS))
+        child = kill_harness.start(code, str(folder), "first", str(UNITS), "Plain")
         acks, _ = kill_harness.kill_after_first_ack(child, rng, spread_s=0.12)
         if set(acks) - set(done(folder)):
             return
