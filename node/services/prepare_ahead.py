@@ -13,11 +13,11 @@ import os
 import subprocess
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import date
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
 from linkeddata.checks import Checker
 from linkeddata.source import SourceRow
@@ -70,20 +70,17 @@ class PreparerHere:
 class PreparerBeside:
     """In a process of its own."""
 
-    def __init__(self, process: "subprocess.Popen[bytes]", here: PreparerHere) -> None:
+    def __init__(self, process: "subprocess.Popen[bytes]", here: PreparerHere, rules: RowRules, salt: bytes) -> None:
         self.ahead = BATCHES_AHEAD
         self._process: subprocess.Popen[bytes] | None = process
         self._here = here
         self._waiting: deque[tuple[Rows, date]] = deque()
+        self._send(lambda stream: send_rules(stream, rules, salt))
 
     def hand_in(self, rows: Rows, today: date) -> None:
         """Sends them."""
         self._waiting.append((rows, today))
-        if self._process is not None and self._process.stdin is not None:
-            try:
-                send_rows(self._process.stdin, rows, today)
-            except OSError:
-                self._give_up()
+        self._send(lambda stream: send_rows(stream, rows, today))
 
     def take(self) -> list[PreparedRow]:
         """Waits for the answer to the oldest batch."""
@@ -95,6 +92,13 @@ class PreparerBeside:
             self._give_up()
         self._here.hand_in(rows, today)
         return self._here.take()
+
+    def _send(self, write: Callable[[IO[bytes]], None]) -> None:
+        if self._process is not None and self._process.stdin is not None:
+            try:
+                write(self._process.stdin)
+            except OSError:
+                self._give_up()
 
     def _give_up(self) -> None:
         _log.warning("the process that prepares rows ended; they are prepared in the ingest itself, which takes longer")
@@ -110,14 +114,16 @@ def preparer(rules: RowRules, checker: Checker, salt: bytes, *, rows: int) -> It
         return
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     environment["PYTHONPATH"] = str(Path(__file__).resolve().parent.parent.parent)
-    with subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-P", "-m", "node.services.prepare_process"], env=environment, stdin=subprocess.PIPE,
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, cwd="/",
-    ) as process:  # fmt: skip
-        beside = PreparerBeside(process, here)
-        try:
-            assert process.stdin is not None
-            send_rules(process.stdin, rules, salt)
-            yield beside
-        finally:
-            process.kill()
+    )  # fmt: skip
+    try:
+        yield PreparerBeside(process, here, rules, salt)
+    finally:
+        process.kill()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with suppress(OSError):  # what was not sent yet goes nowhere
+                    stream.close()
+        process.wait()
