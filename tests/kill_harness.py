@@ -104,12 +104,14 @@ def finish(child: subprocess.Popen[bytes], *, timeout_s: float = HANGS_S) -> tup
 
 
 def kill_after_first_ack(
-    child: subprocess.Popen[bytes], rng: random.Random, *, spread_s: float
+    child: subprocess.Popen[bytes], rng: random.Random, *, spread_s: float, least: int = 0
 ) -> tuple[list[str], int]:
-    """Waits for the first acknowledgement, then a random moment, then SIGKILL; everything acknowledged until then."""
+    """Waits for the first acknowledgement (of numbers: of ``least`` or more), then a random moment, then SIGKILL;
+    everything acknowledged until then.
+    """
     assert child.stdout is not None
     out = b""
-    while b"\n" not in out:
+    while b"\n" not in out or (least and not any(ack == "all" or int(ack) >= least for ack in _acks(out)[-1:])):
         block = os.read(child.stdout.fileno(), 65_536)
         if not block:
             break

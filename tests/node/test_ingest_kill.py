@@ -4,6 +4,7 @@ import dataclasses
 import json
 import random
 import shutil
+import signal
 import sqlite3
 import zipfile
 from collections.abc import Callable
@@ -198,6 +199,102 @@ def test_many_kills_lose_nothing(
     tally = kills(tmp_path / form, path, count=50, seed=seed)
     figures(f"SIGKILL during ingest of a {form}", **dataclasses.asdict(tally))
     assert tally.after_an_acknowledgement >= 20
+
+
+# ---------------------------------------------------------------------- one large ingest, killed again and again
+BATCH = 1000
+"""Rows of a transaction of mere text, as the command has them."""
+LARGE_S = 7200.0
+"""A large ingest that takes longer hangs, also on a busy machine."""
+
+
+def large_archive(folder: Path, rows: int) -> Path:
+    """Mere text, but for an image of every thousandth row."""
+    made = rows_of(rows)
+    for number, row in enumerate(made):
+        if number % 1000:
+            row["image"] = ""
+    return write_archive(folder, made, images=jpeg)
+
+
+def at_a_glance(folder: Path, acknowledged: int) -> list[str]:
+    """What is wrong after a kill, as far as the database tells quickly: of hundreds of thousands of rows, every time."""
+    found: list[str] = []
+    with open_folder(folder) as node, node.database.reader(limit_s=None) as conn:
+        rows, keys, iris = conn.execute(
+            "SELECT count(*), count(DISTINCT key), count(DISTINCT iri) FROM source_row WHERE state = 'present'"
+        ).fetchone()
+        if rows < acknowledged or len({rows, keys, iris}) > 1:
+            found.append(f"{acknowledged} rows were acknowledged; there are {rows}, of {keys} keys and {iris} records")
+        count, last, changed = conn.execute("SELECT count(*), max(seq), count(DISTINCT iri) FROM change").fetchone()
+        if len({count, last or 0, changed}) > 1:
+            found.append(f"the publication log has {count} entries up to {last}, of {changed} records")
+        lost = conn.execute(
+            """SELECT (SELECT count(*) FROM change c WHERE NOT EXISTS (SELECT 1 FROM record r WHERE r.iri = c.iri)),
+                      (SELECT count(*) FROM record r WHERE NOT EXISTS (SELECT 1 FROM change c WHERE c.iri = r.iri)),
+                      (SELECT count(*) FROM source_row s WHERE NOT EXISTS (SELECT 1 FROM record r WHERE r.iri = s.iri))"""
+        ).fetchone()
+        if any(lost):
+            found.append(f"log, records and rows do not fit: {tuple(lost)}")
+    return found
+
+
+def kills_of_one(tmp_path: Path, *, rows: int, count: int, seed: int) -> kill_harness.Kills:
+    """One ingest, killed ``count`` times on its way and begun again each time; then it ends like one never killed."""
+    rng, archive = random.Random(seed), large_archive(tmp_path / "large", rows)
+    empty = new_node(tmp_path / "empty")
+    code = CHILD.replace("SABOTAGE", "").replace(", batch_rows=10", f", batch_rows={BATCH // 10}")
+    whole = new_node(tmp_path / "whole", empty)
+    kill_harness.finish(kill_harness.start(code, str(whole), str(archive)), timeout_s=LARGE_S)
+    expected = state(whole)
+    shutil.rmtree(whole)
+    folder, tally, said = new_node(tmp_path / "killed", empty), kill_harness.Kills(), 0
+    step = rows // count
+    while tally.kills < count:
+        if tally.kills % 2:
+            # A transaction has four boundaries, also one that finds its rows unchanged.
+            at = 4 * (said // BATCH) + rng.randint(1, max(8, 6 * step // BATCH))
+            acks, status = kill_harness.finish(
+                kill_harness.start(code, str(folder), str(archive), kill_at=at), timeout_s=LARGE_S
+            )
+        else:
+            acks, status = kill_harness.kill_after_first_ack(
+                kill_harness.start(code, str(folder), str(archive)), rng, spread_s=0.3,
+                least=said + rng.randint(1, step),
+            )  # fmt: skip
+        assert status == -signal.SIGKILL, f"it ended before {count} kills: the steps are too long"
+        new = max((int(ack) for ack in acks), default=0)
+        said = max(said, new)
+        tally.add(new, status, at_a_glance(folder, said))
+    acks, status = kill_harness.finish(kill_harness.start(code, str(folder), str(archive)), timeout_s=LARGE_S)
+    assert (acks[-1], status) == ("all", 0)
+    assert problems(folder, rows) == []
+    assert state(folder) == expected, "going on after the kills gives what an uninterrupted ingest gives"
+    with open_folder(folder) as node, node.database.reader(limit_s=None) as conn:
+        found = conn.execute(
+            """SELECT count(*), count(DISTINCT key), count(DISTINCT iri), (SELECT count(*) FROM specimen_facet),
+                      (SELECT count(*) FROM specimen_text) FROM source_row"""
+        ).fetchone()
+        assert tuple(found) == (rows,) * 5, "no row stands twice, and each is found"
+        node.blobs.sweep_staging()
+        assert [item.code for item in Check(node.blobs, now=NOW, read=True).run()] == []
+    tally.acknowledged = said
+    return tally
+
+
+@pytest.mark.fault
+def test_one_ingest_is_killed_a_few_times_and_ends_whole(tmp_path: Path) -> None:
+    assert kills_of_one(tmp_path, rows=6000, count=5, seed=8).after_an_acknowledgement >= 2
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(14_400)
+def test_an_ingest_of_200000_rows_is_killed_50_times_and_ends_whole(
+    tmp_path: Path, figures: Callable[..., None]
+) -> None:
+    tally = kills_of_one(tmp_path, rows=200_000, count=50, seed=9)
+    figures("SIGKILL during one ingest of 200,000 rows", **dataclasses.asdict(tally))
+    assert tally.after_an_acknowledgement >= 40
 
 
 @pytest.mark.fault
