@@ -18,7 +18,7 @@ import csv
 import io
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +79,7 @@ class Archive:
         for number, (core_id, own) in enumerate(self._read(self.specimens, note), start=1):
             self.rows_read = number
             fields = own if is_core else {**self._core_of(core_id), **own}
-            key = _key(fields, core_id if is_core else None, key_columns)
+            key = row_key(fields, core_id if is_core else None, key_columns)
             if not key:
                 # Nothing is dropped: the row is known by its content until the institution gives it an id.
                 key = "row:" + digest_text(dict(fields))[7:31]
@@ -160,17 +160,27 @@ def open_archive(path: Path) -> Iterator[Archive]:
     Raises:
         DwcaError: it cannot be read; one clear line.
     """
-    with open_files(path) as files:
-        description = _describe(files, path)
-        specimens = _specimen_table(description)
-        media = tuple(item for item in description.extensions if item.row_type in (SIMPLE_MULTIMEDIA, AUDIOVISUAL))
-        for table in {specimens.location: specimens, description.core.location: description.core,
-                      **{item.location: item for item in media}}.values():  # fmt: skip
-            if table.location not in files.names:
-                raise DwcaError(f"meta.xml names {table.location}, which is not in the archive")
-            _check_encoding(table)
-        with read_tables(files, description, specimens, media) as archive:
-            yield archive
+    with open_files(path) as files, read_archive(files, path) as archive:
+        yield archive
+
+
+@contextmanager
+def read_archive(files: ArchiveFiles, path: Path) -> Iterator[Archive]:
+    """An archive whose files are open.
+
+    Raises:
+        DwcaError: it cannot be read; one clear line.
+    """
+    description = _describe(files, path)
+    specimens = _specimen_table(description)
+    media = tuple(item for item in description.extensions if item.row_type in (SIMPLE_MULTIMEDIA, AUDIOVISUAL))
+    for table in {specimens.location: specimens, description.core.location: description.core,
+                  **{item.location: item for item in media}}.values():  # fmt: skip
+        if table.location not in files.names:
+            raise DwcaError(f"meta.xml names {table.location}, which is not in the archive")
+        _check_encoding(table)
+    with read_tables(files, description, specimens, media) as archive:
+        yield archive
 
 
 @contextmanager
@@ -231,7 +241,10 @@ def _check_encoding(table: Table) -> None:
         raise DwcaError(f"an encoding is named that does not exist: {table.encoding[:40]!r}") from error
 
 
-def _key(fields: dict[str, str], core_id: str | None, key_columns: Iterable[str]) -> str:
+def row_key(fields: Mapping[str, str], core_id: str | None, key_columns: Iterable[str]) -> str:
+    """What a row is known by: the chosen columns, else occurrenceID, else institution, collection and number, else the
+    id of its core row; empty when it has none.
+    """
     columns = [column if ":" in column else f"dwc:{column}" for column in key_columns]
     if columns:
         parts = [fields.get(column, "") for column in columns]

@@ -63,7 +63,7 @@ class IngestPlan:
     def brake_reason(self) -> str | None:
         """Why a person has to accept this plan first; None when it may go ahead."""
         if self.ends_early:
-            return "the archive ends early: a table is cut off"
+            return "the archive ends early: a table is cut off, or a page is missing"
         if self.tree_problem:
             return self.tree_problem
         known = len(self.changed) + len(self.unchanged) + len(self.vanished) + len(self.rekeyed)

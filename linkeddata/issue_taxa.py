@@ -21,7 +21,7 @@ TYPES: Final = frozenset(
     "plastotype plastoholotype plastoisotype plastolectotype plastoneotype plastoparatype plastosyntype cotype "
     "hapantotype ergatotype iconotype originalmaterial secondarytype supplementarytype typegenus typeseries "
     "typespecies exholotype exepitype exisotype exlectotype exneotype exparatype exsyntype extype clonotype "
-    "schizoholotype"
+    "schizoholotype "
     "schizotype syntypoid paraneotype supertype merotype nottype notatype".split()
 )
 """GBIF's vocabulary TypeStatus with the older words that GBIF maps to it."""

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import click
 import pytest
+from abcd_documents import document, pictured
 from aiohttp.test_utils import TestClient, TestServer
 from conftest import NOW, ROOT, ingest, jpeg, rows_of, write_archive
 from remote_world import ON_NEED, Elsewhere, elsewhere
@@ -289,11 +290,16 @@ def test_the_pages_about_ingest_and_findings_run(
     )
     toml = tmp_path / "hortus/node.toml"
     toml.write_text(
-        toml.read_text("utf-8").replace("[sources.collection]", "[sources.list]\n\n[sources.collection]"), "utf-8"
+        toml.read_text("utf-8").replace(
+            "[sources.collection]", "[sources.list]\n[sources.herbarium]\n[sources.collection]"
+        ),
+        "utf-8",
     )
     write_archive(tmp_path / "export", rows_of(2), images=jpeg)
     shutil.make_archive("export", "zip", "export")
     (tmp_path / "list.csv").write_text("Inv. Nr.;Artname;Bild;Schrank\n1;Acer campestre;;4\n", "utf-8")
+    (tmp_path / "abcd").mkdir()
+    (tmp_path / "abcd/export.xml").write_text(document(pictured(1, "https://img.example/1.jpg")), "utf-8")
     page = (DOCS / "how-to-ingest.md").read_text("utf-8")
     for line in shown_lines(page) + shown_lines((DOCS / "reference-findings.md").read_text("utf-8")):
         words = shlex.split(line.replace("hortus/", "hortus"))[1:]
@@ -304,6 +310,8 @@ def test_the_pages_about_ingest_and_findings_run(
         if "--guess-mapping" in words:
             drafted = tomllib.loads((tmp_path / "list.csv.mapping.toml").read_text("utf-8"))
             assert drafted == tomllib.loads(re.findall(r"```toml\n(.*?)```", page, re.DOTALL)[0])
+        if "abcd" in words:
+            assert "no change" in printed.out
         if "LICENSE_MISSING" in words:
             assert "2 finding(s)" in printed.out
 

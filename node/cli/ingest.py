@@ -36,6 +36,7 @@ from node.storage.db import DatabaseError
 Examples:
   vasculum ingest hortus/ export/            an unpacked Darwin Core Archive
   vasculum ingest hortus/ export.zip --dry-run
+  vasculum ingest hortus/ export.xml         ABCD, or a BioCASe response
   vasculum ingest hortus/ scans/ --source slides   a folder of images
   vasculum ingest hortus/ list.xlsx --guess-mapping   drafts list.xlsx.mapping.toml"""
 )
@@ -61,8 +62,8 @@ def ingest(  # noqa: PLR0913, PLR0917, RUF100 - one argument per option
 ) -> None:
     """Take PATH into NODE_DIR.
 
-    PATH is a Darwin Core Archive (zip or folder), a plain table (CSV, TSV, XLSX) with a mapping of its columns,
-    or a folder of images.
+    PATH is a Darwin Core Archive (zip or folder), an ABCD document (XML; a folder or zip of them), a plain table
+    (CSV, TSV, XLSX) with a mapping of its columns, or a folder of images.
 
     Images stay where they are and are indexed; those inside a zip are copied into the node.
     The same archive again changes nothing. Ctrl-C is safe: the same command goes on where it stopped.

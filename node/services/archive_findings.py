@@ -18,6 +18,8 @@ ABOUT_ARCHIVES: Final[Mapping[str, tuple[str, str]]] = {
     "blank-rows": ("Blank rows were left out.", "Nothing."),
     "encoding-repaired": ("Cells are not in the stated encoding and were read as windows-1252.", "State the encoding that the export has."),
     "media-not-image": ("Media rows are no images or have no address; they were left out.", "Nothing, if they are sounds or pages."),
+    "xml-not-abcd": ("A file among ABCD documents is XML of another kind; it was left out.", "Take it away, if it does not belong there."),
+    "identification-not-preferred": ("Units have several identifications and none is flagged as preferred; the first was taken.", "Set PreferredFlag in the export."),
     "orphan-media-rows": ("Media rows belong to no specimen.", "Look at their coreid."),
     "eml-missing": ("meta.xml names a description of the dataset that is not there.", "Add it, or take its name out."),
     "eml-odd": ("The description of the dataset could not be read whole.", "Look at the file."),

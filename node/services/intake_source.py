@@ -1,10 +1,12 @@
-"""Where rows and files come from: an archive, a plain table with its mapping, or images; read once into a spool.
+"""Where rows and files come from: an archive, ABCD documents, a plain table with its mapping, or images; read once
+into a spool.
 
 The spool is a temporary SQLite database, so that memory stays flat and the archive is read once: the plan is made
 from it, and the same rows are then applied.
 """
 
 import hashlib
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -13,14 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import IO, Final
 
+from linkeddata.abcd import ENDING, AbcdDocuments, find_documents
 from linkeddata.archive_files import ArchiveFiles, FolderFiles, open_files
-from linkeddata.dwca import Archive, open_archive, read_tables
+from linkeddata.dwca import Archive, read_archive, read_tables
 from linkeddata.dwca_meta import DwcaError
 from linkeddata.eml import MAX_EML_BYTES, read_eml
 from linkeddata.file_match import FileMatch, FileRule, is_image_name, match_file
 from linkeddata.ingest_plan import Keys
-from linkeddata.plain_tables import is_plain_table, mapping_path, open_plain, read_mapping
-from linkeddata.source import SourceMedia, SourceRow, row_of
+from linkeddata.plain_tables import PlainFiles, is_plain_table, mapping_path, open_plain, read_mapping
+from linkeddata.source import SourceMedia, SourceRow
 
 MAX_NOTES_PER_CODE: Final = 1000
 """Findings of one kind that are kept one by one; of more, only how many there are."""
@@ -78,7 +81,7 @@ class Intake:
     notes: list[Note]
     ends_early: bool
     title: str = ""
-    """Of the dataset, from its EML; may be empty."""
+    """Of the dataset, from its EML or its ABCD metadata; may be empty."""
     _files: ArchiveFiles
 
     def set_known(self, rows: Iterable[tuple[str, str]], media: Iterable[str]) -> None:
@@ -135,17 +138,17 @@ class Intake:
             f"SELECT r.body, {_STATE} FROM row r {_WITH_STATE} WHERE r.is_first ORDER BY r.number"  # noqa: S608
         )
         for body, state in rows:
-            yield row_of(body), state
+            yield _row(body), state
 
     def rows(self) -> Iterator[SourceRow]:
         """The first row of every key, in the order of the archive."""
         for (body,) in self.spool.execute("SELECT body FROM row WHERE is_first ORDER BY number"):
-            yield row_of(body)
+            yield _row(body)
 
     def row(self, key: str) -> SourceRow | None:
         """The first row with this key."""
         found = self.spool.execute("SELECT body FROM row WHERE key = ? AND is_first", (key,)).fetchone()
-        return None if found is None else row_of(found[0])
+        return None if found is None else _row(found[0])
 
     def specimens_of(self, media_key: str) -> list[str]:
         """Keys of all specimens that a medium shows, in the order of the archive."""
@@ -226,11 +229,19 @@ def open_intake(path: Path, source: str, *, key_columns: tuple[str, ...] = ()) -
 
 
 @contextmanager
-def _open_tables(path: Path, notes: Notes) -> Iterator[Archive]:
-    """An archive, or a plain table with its mapping."""
+def _open_tables(path: Path, notes: Notes) -> Iterator[Archive | AbcdDocuments]:
+    """An archive, ABCD documents, or a plain table with its mapping."""
+    if path.is_file() and path.suffix.lower() == ENDING:
+        yield AbcdDocuments(files=PlainFiles(path, None), names=(path.name,))
+        return
     if not is_plain_table(path):
-        with open_archive(path) as archive:
-            yield archive
+        with open_files(path) as files:
+            documents = find_documents(files)
+            if documents:
+                yield AbcdDocuments(files=files, names=documents)
+                return
+            with read_archive(files, path) as archive:
+                yield archive
         return
     with open_plain(path, read_mapping(path)) as (files, description, left_out):
         for name in left_out:
@@ -244,6 +255,10 @@ def _holds_table(path: Path) -> bool:
     if (path / "meta.xml").exists() or (len(inside) == 1 and (inside[0] / "meta.xml").exists()):
         return True
     names = [item.name.lower() for item in path.iterdir() if item.is_file()]
+    if any(name.endswith(ENDING) for name in names):
+        with open_files(path) as files:
+            if find_documents(files):
+                return True
     return any(name.endswith((".csv", ".txt", ".tsv")) and "readme" not in name for name in names)
 
 
@@ -251,7 +266,9 @@ def _read_images(path: Path, files: ArchiveFiles, source: str, spool: sqlite3.Co
     """One specimen per file name; files that differ only in their ending (master and access copy) are its media."""
     names = sorted(name for name in files.names if is_image_name(name))
     if not names:
-        raise DwcaError(f"{path} holds neither a Darwin Core Archive nor images (JPEG, PNG, TIFF, WebP)")
+        raise DwcaError(
+            f"{path} holds neither a Darwin Core Archive nor ABCD documents nor images (JPEG, PNG, TIFF, WebP)"
+        )
     grouped: dict[str, list[str]] = {}
     for name in names:
         grouped.setdefault(name.rsplit(".", 1)[0], []).append(name)
@@ -266,7 +283,9 @@ def _read_images(path: Path, files: ArchiveFiles, source: str, spool: sqlite3.Co
     )  # fmt: skip
 
 
-def _read_title(archive: Archive, notes: Notes) -> str:
+def _read_title(archive: Archive | AbcdDocuments, notes: Notes) -> str:
+    if isinstance(archive, AbcdDocuments):
+        return archive.title
     stated = archive.description.metadata
     name = stated or next((item for item in sorted(archive.files.names) if item.lower() == "eml.xml"), "")
     if not name:
@@ -303,3 +322,20 @@ def _finish(spool: sqlite3.Connection, files: ArchiveFiles, notes: Notes) -> Non
         )
         notes.add("", "unnamable-files", message)
     notes.close()
+
+
+def _row(body: bytes) -> SourceRow:
+    document = json.loads(body)
+    return SourceRow(
+        source=document["source"],
+        key=document["key"],
+        fields=document["fields"],
+        media=tuple(
+            SourceMedia(
+                key=item["key"], locator=item["locator"], format=item["format"], title=item["title"],
+                licence=item["licence"], rights_holder=item["rightsHolder"], fields=item["fields"],
+            )
+            for item in document["media"]
+        ),
+        known_bytes=body,
+    )  # fmt: skip
