@@ -11,6 +11,7 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont, ImageOps
 
 from benchmarks.accuracy.world import Picture, Section
+from linkeddata.outputs import Region
 
 SIDE_PX = 1000
 COLOURS = ("#d62728", "#1f77b4", "#2ca02c", "#9467bd", "#ff7f0e", "#17becf", "#e377c2", "#8c564b")
@@ -67,11 +68,16 @@ def draw(picture: Picture) -> Pillow.Image:
     """The upright image, at most 1,000 pixels, with its regions."""
     with Pillow.open(picture.image.path) as opened:
         upright = ImageOps.exif_transpose(opened).convert("RGB")
-    scale = min(1.0, SIDE_PX / max(upright.size))
+    return draw_regions(upright, picture.regions)
+
+
+def draw_regions(upright: Pillow.Image, regions: Sequence[Region], *, side_px: int = SIDE_PX) -> Pillow.Image:
+    """Regions over an image, with what they say; shrunk to ``side_px``."""
+    scale = min(1.0, side_px / max(upright.size))
     small = upright.resize((max(1, round(upright.width * scale)), max(1, round(upright.height * scale))))
     pen, font = ImageDraw.Draw(small), ImageFont.load_default(12)
-    labels = sorted({region.label for region in picture.regions})
-    for region in picture.regions:
+    labels = sorted({region.label for region in regions})
+    for region in regions:
         colour = COLOURS[labels.index(region.label) % len(COLOURS)]
         x, y, w, h = (side * scale for side in region.box)
         pen.rectangle((x, y, x + max(1, w), y + max(1, h)), outline=colour, width=2)
@@ -80,6 +86,6 @@ def draw(picture: Picture) -> Pillow.Image:
             if len(corners) > 1:
                 pen.line([*corners, corners[0]], fill=colour, width=2)
         said = " ".join(part for part in (region.label, region.text[:40], region.score) if part)
-        if said and len(picture.regions) <= 40:
+        if said and len(regions) <= 40:
             pen.text((x, max(0, y - 14)), said, fill=colour, font=font)
     return small

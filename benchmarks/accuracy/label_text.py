@@ -11,6 +11,7 @@ here, not how well it will do elsewhere. There is no second set to hold back.
   answered "no", which is wrong, instead of "cannot tell".
 """
 
+import itertools
 import re
 import statistics
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
 from benchmarks.accuracy.world import Picture, Row, Section, World, share
+from linkeddata.label_blocks import join_lines
 from linkeddata.matching import normalise
 
 MUST = 0.05
@@ -47,6 +49,7 @@ def section(world: World) -> Section:
                 reached=f"{one['cer_matched']:.1%} ({one['cer_strict']:.1%} as written), median block "
                         f"{one['median_block_cer']:.1%}, {one['blocks']} blocks; {one['words_missed_silently']} words missed silently")
         )  # fmt: skip
+    made.rows.append(blocks_row(rows, bodies))
     made.notes = [world.timing("label-text"), "handwriting is not solved: lines of it are marked uncertain"]
     for image in world.images:
         blocks = [row for row in rows if row["file"] == image.name]
@@ -59,6 +62,40 @@ def section(world: World) -> Section:
                     regions=output.regions(), is_good=worst <= BLURRED_BLOCK)
         )  # fmt: skip
     return made
+
+
+def blocks_row(rows: Sequence[dict[str, str]], bodies: dict[str, dict[str, Any]]) -> Row:
+    """How well lines are joined to labels: over pairs of lines that lie in transcribed blocks."""
+    together = apart = torn = exact = 0
+    for name, body in bodies.items():
+        truth = dict(lines_of(body, [row for row in rows if row["file"] == name]))
+        joined = {line: block.lines for block in join_lines([(tuple(line["box"]), line["text"]) for line in body["lines"]])
+                  for line in block.lines}  # fmt: skip
+        for one, two in itertools.combinations(sorted(truth), 2):
+            is_joined, belongs = two in joined[one], truth[one] == truth[two]
+            together += is_joined and belongs
+            apart += is_joined and not belongs
+            torn += belongs and not is_joined
+        for block in set(truth.values()):
+            mine = {line for line, number in truth.items() if number == block}
+            exact += {line for line in joined[min(mine)] if line in truth} == mine
+    return Row(
+        what="lines joined to labels (chosen on these images)",
+        reached=f"of pairs joined {together / max(1, together + apart):.0%} belong together, "
+        f"of those that belong {together / max(1, together + torn):.0%} are joined, {exact} blocks exactly",
+    )
+
+
+def lines_of(body: dict[str, Any], blocks: Sequence[dict[str, str]]) -> list[tuple[int, int]]:
+    """(line, block) for lines whose middle lies in a transcribed block."""
+    found = []
+    for number, line in enumerate(body["lines"]):
+        left, top, width, height = line["box"]
+        for place, row in enumerate(blocks):
+            x, y, w, h = (float(row[name]) for name in ("x", "y", "w", "h"))
+            if x <= left + width / 2 <= x + w and y <= top + height / 2 <= y + h:
+                found.append((number, place))
+    return found
 
 
 def block_rate(truth: str, read: str) -> float:

@@ -10,6 +10,7 @@ from typing import Final
 
 from linkeddata.errors import OutputRefused
 from linkeddata.json_strict import Json, as_object, get_bool, get_list
+from linkeddata.label_blocks import Block, join_lines
 from linkeddata.matching import TextLine, match_lines, parse_match
 from linkeddata.outputs.shape import (
     Box,
@@ -60,7 +61,8 @@ class LabelText:
                 "lines": [
                     {"text": line.text, "score": line.score, "box": list(line.box), "writing": line.writing}
                     for line in self.lines
-                ]
+                ],
+                "blocks": [{"box": list(block.box), "lines": list(block.lines)} for block in self.blocks()],
             }
             if self.lines:
                 return UnitAnswer(answer="yes", values=values)
@@ -82,14 +84,19 @@ class LabelText:
             ),
         )
 
+    def blocks(self) -> tuple[Block, ...]:
+        """Lines joined to labels; ``linkeddata.label_blocks`` says how, and how well."""
+        return join_lines([(line.box, line.text) for line in self.lines])
+
     def regions(self) -> tuple[Region, ...]:
-        """One per line."""
+        """One per line; which lines are one label is said by the number of their block, from 1."""
+        numbers = {line: number for number, block in enumerate(self.blocks(), start=1) for line in block.lines}
         return tuple(
             Region(
                 box=line.box, text=line.text, score=line.score, label=line.writing,
-                terms={"vasculum:writing": line.writing},
+                terms={"vasculum:writing": line.writing, "vasculum:block": numbers[place]},
             )
-            for line in self.lines
+            for place, line in enumerate(self.lines)
         )  # fmt: skip
 
     def measured(self) -> Mapping[str, str]:

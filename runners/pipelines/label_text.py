@@ -7,8 +7,8 @@ marked ``uncertain``, and an image on which much is uncertain is not called read
 still be there.
 Where much of the text stands on its side, the image is read a second time, turned; boxes stay on the upright image.
 
-It leaves out: joined label blocks, handwriting models; lines of text that must be turned the other way (270 degrees)
-are read but listed from the last to the first.
+It leaves out: joining lines to labels (``linkeddata.label_blocks``), handwriting models; lines of text that must be
+turned the other way (270 degrees) are read but listed from the last to the first.
 """
 
 import hashlib
