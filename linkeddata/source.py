@@ -1,6 +1,7 @@
 """What an institution sent, before it becomes a record. Private: none of this leaves the node as it is."""
 
 import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -66,3 +67,21 @@ class SourceRow:
     def canonical(self) -> bytes:
         """The row as received, as it is stored."""
         return self.known_bytes if self.known_bytes is not None else canonical_bytes(self.to_json())
+
+
+def row_of(body: bytes) -> SourceRow:
+    """A row from its canonical bytes, which this program wrote."""
+    document = json.loads(body)
+    return SourceRow(
+        source=document["source"],
+        key=document["key"],
+        fields=document["fields"],
+        media=tuple(
+            SourceMedia(
+                key=item["key"], locator=item["locator"], format=item["format"], title=item["title"],
+                licence=item["licence"], rights_holder=item["rightsHolder"], fields=item["fields"],
+            )
+            for item in document["media"]
+        ),
+        known_bytes=body,
+    )  # fmt: skip

@@ -19,8 +19,9 @@ It leaves out: talking to people (``node.cli.ingest``), fetching (handed in), sc
 import importlib.metadata
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -49,11 +50,14 @@ from node.services.intake_bytes import (
     volume_home,
 )
 from node.services.intake_source import NEW, UNCHANGED, Intake
+from node.services.prepare_ahead import preparer
+from node.services.prepare_row import PreparedRow, RowRules
 from node.services.public_originals import PublicOriginals, keep
 from node.services.publish_medium import RowContext, withdraw_medium
+from node.services.publish_new import NewRow, publish_new_rows, with_free_iris
 from node.services.publish_row import publish_row, withdraw_row
 from node.services.remote_rules import why_never_fetched
-from node.storage import issues
+from node.storage import issues, records
 from node.storage.db import Database
 from runners.decode import Limits
 
@@ -72,6 +76,22 @@ Progress = Callable[[int, int], None]
 
 class IngestStopped(Exception):
     """Whoever runs the ingest ends it between two batches; what is done is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """Rows that share a transaction, with what is known of their media."""
+
+    rows: list[SourceRow]
+    todo: list[SourceRow]
+    """Those that are published anew."""
+    located: Mapping[str, FileMatch]
+    """By media key, like the next two."""
+    found: Mapping[str, MediumBytes]
+    known: Collection[str]
+    """Published before."""
+    unknown: Collection[str]
+    """Keys of rows that this node never heard of."""
 
 
 class Ingest:
@@ -101,11 +121,11 @@ class Ingest:
         self._originals = PublicOriginals(settings, database, blobs)
         self._bytes = ByteIntake(blobs, intake, limits, fetch=fetch, home=self._home, on_need=on_need)
         self._checker = Checker()
-        self._unknown: set[str] = set()
         self._writer: sqlite3.Connection | None = None
         self._fetches = fetch is not None
         self._batch_rows = batch_rows if fetch is None else min(batch_rows, FETCH_BATCH_ROWS)
         self._taxa = SensitiveTaxa.of(settings.sensitive_rules)
+        self._row_rules = RowRules.of(settings, self._source, self._taxa)
         rules = rules_digest(settings, self._source, version=importlib.metadata.version("vasculum"))
         self._ledger = IngestLedger(source=intake.source, place=str(intake.root or ""), rules=rules)
 
@@ -261,24 +281,59 @@ class Ingest:
         total = len(plan.new) + len(plan.changed) + len(plan.unchanged) + len(plan.rekeyed)
         done = 0
         used: set[str] = set()
+        with self._db.reader() as conn:
+            salt = records.id_salt(conn)
+        with preparer(self._row_rules, self._checker, salt, rows=len(plan.new)) as ahead:
+            waiting: deque[_Batch] = deque()
+            batches = self._stored_batches(plan, report, everything=everything)
+            while True:
+                while len(waiting) <= (0 if self._fetches else ahead.ahead) and (batch := next(batches, None)):
+                    together = [row for row in batch.todo if self._is_alone(row, batch)]
+                    rows = [
+                        (row, [item.key for item in row.media if batch.found[item.key].problem]) for row in together
+                    ]
+                    ahead.hand_in(rows, self._clock().date())
+                    waiting.append(batch)
+                if not waiting:
+                    return used
+                batch = waiting.popleft()
+                used.update(match.relpath for match in batch.located.values() if match.relpath is not None)
+                self._publish(batch, ahead.take(), plan, run, report)
+                done += len(batch.rows)
+                if progress is not None:
+                    progress(done, total)
+
+    def _stored_batches(self, plan: IngestPlan, report: IngestReport, *, everything: bool) -> "Iterator[_Batch]":
+        """Batches whose bytes are durable."""
         gone = self._gone_keys()
-        for batch, states in self._batches():
-            located = {medium.key: self._locate(row, medium) for row in batch for medium in row.media}
-            used.update(match.relpath for match in located.values() if match.relpath is not None)
-            found = self._bytes.store(located, self._known_media(located), now=self._clock())
+        for rows, states in self._batches():
+            located = {medium.key: self._locate(row, medium) for row in rows for medium in row.media}
+            known = self._known_media(located)
+            found = self._bytes.store(located, known, now=self._clock())
             report.bytes_hashed += sum(item.hashed_bytes for item in found.values())
             report.elsewhere += sum(item.code == ELSEWHERE for item in found.values())
             todo = [
                 row
-                for row in batch
+                for row in rows
                 if everything or states[row.key] != UNCHANGED or row.key in plan.rekeyed or self._has_news(row, found)
             ]
-            self._unknown = {row.key for row in batch if states[row.key] == NEW} - gone - plan.rekeyed.keys()
-            self._publish(batch, todo, located, found, plan, run, report)
-            done += len(batch)
-            if progress is not None:
-                progress(done, total)
-        return used
+            unknown = {row.key for row in rows if states[row.key] == NEW} - gone - plan.rekeyed.keys()
+            yield _Batch(rows, todo, located, found, known.keys(), unknown)
+
+    def _is_alone(self, row: SourceRow, batch: "_Batch") -> bool:
+        """Whether it is published without looking at anything else: it is new, its media are, and have no bytes."""
+        keys = [medium.key for medium in row.media]
+        return (
+            row.key in batch.unknown
+            and len(set(keys)) == len(keys)
+            and all(
+                key not in batch.known
+                and batch.found[key].content_id is None
+                and batch.found[key].code != WITHDRAWN_CODE
+                and self._intake.specimens_of(key) == [row.key]
+                for key in keys
+            )
+        )
 
     def _gone_keys(self) -> set[str]:
         """Keys that rows had before, which vanished or were withdrawn."""
@@ -325,44 +380,58 @@ class Ingest:
         return found
 
     def _publish(
-        self,
-        batch: list[SourceRow],
-        todo: list[SourceRow],
-        located: Mapping[str, FileMatch],
-        found: Mapping[str, MediumBytes],
-        plan: IngestPlan,
-        run: int,
-        report: IngestReport,
+        self, batch: "_Batch", prepared: list[PreparedRow], plan: IngestPlan, run: int, report: IngestReport
     ) -> None:
+        todo, found = batch.todo, batch.found
+        by_key = {item.key: item for item in prepared}
         probed = {key: self._bytes.probe(found[key]) for row in todo for key in {medium.key for medium in row.media}}
         now = self._clock()
-        looked = self._originals.look_at_rows(todo, probed, self._source, self._taxa, now=now)
+        looked = self._originals.look_at_rows(
+            (row for row in todo if row.key not in by_key), probed, self._source, self._taxa, now=now
+        )
         with self._db.transaction(on=self._writer) as conn:
             keep(conn, looked, now=now)
-            context = self._context(plan, run, now, probed)
+            context = self._context(plan, run, now, probed, batch.unknown)
+            free = with_free_iris(conn, prepared)
+            together: list[NewRow] = []
             for row in todo:
+                if row.key in free:
+                    problems = [found[medium.key].problem for medium in row.media]
+                    together.append(NewRow(row=row, prepared=by_key[row.key], problems=problems))
+                    continue
+                publish_new_rows(conn, together, run=run, now=now)
+                together = []
                 outcome = publish_row(conn, row, context)
                 report.new += outcome.outcome == "new"
                 report.changed += outcome.outcome == "changed"
                 report.unchanged += outcome.outcome == "unchanged"
                 report.media_replaced += outcome.media_replaced
+            publish_new_rows(conn, together, run=run, now=now)
             stamp, written = format_time(now), {row.key for row in todo}
             conn.executemany(
                 "UPDATE source_row SET last_seen = ?, run = ? WHERE source = ? AND key = ?",
-                [(stamp, run, row.source, row.key) for row in batch if row.key not in written],
+                [(stamp, run, row.source, row.key) for row in batch.rows if row.key not in written],
             )
-            findings = list(self._of_media(conn, batch, found, probed, located))
+            findings = list(self._of_media(conn, batch.rows, found, probed, batch.located))
             self._ledger.note(conn, findings, run, now=now)
         report.findings += len(findings)
         report.files_missing += sum(item.code in ("file-not-found", "not-fetched") for item in findings)
         report.images_unreadable += sum(item.code in ("image-unreadable", "file-unreadable") for item in findings)
-        report.unchanged += len(batch) - len(todo)
-        report.media += sum(len(row.media) for row in batch)
+        report.new += len(free)
+        report.unchanged += len(batch.rows) - len(todo)
+        report.media += sum(len(row.media) for row in batch.rows)
 
-    def _context(self, plan: IngestPlan, run: int, now: datetime, media: Mapping[str, MediumBytes]) -> RowContext:
+    def _context(
+        self,
+        plan: IngestPlan,
+        run: int,
+        now: datetime,
+        media: Mapping[str, MediumBytes],
+        unknown: Collection[str] = (),
+    ) -> RowContext:
         return RowContext(
-            settings=self._settings, source=self._source, taxa=self._taxa, intake=self._intake, checker=self._checker,
-            media=media, rekeyed=plan.rekeyed, run=run, now=now, unknown=self._unknown,
+            settings=self._settings, rules=self._row_rules, intake=self._intake, checker=self._checker,
+            media=media, rekeyed=plan.rekeyed, run=run, now=now, unknown=unknown,
         )  # fmt: skip
 
     def _has_news(self, row: SourceRow, found: Mapping[str, MediumBytes]) -> bool:

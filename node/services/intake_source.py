@@ -6,7 +6,6 @@ from it, and the same rows are then applied.
 """
 
 import hashlib
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -23,7 +22,7 @@ from linkeddata.eml import MAX_EML_BYTES, read_eml
 from linkeddata.file_match import FileMatch, FileRule, is_image_name, match_file
 from linkeddata.ingest_plan import Keys
 from linkeddata.plain_tables import PlainFiles, is_plain_table, mapping_path, open_plain, read_mapping
-from linkeddata.source import SourceMedia, SourceRow
+from linkeddata.source import SourceMedia, SourceRow, row_of
 
 MAX_NOTES_PER_CODE: Final = 1000
 """Findings of one kind that are kept one by one; of more, only how many there are."""
@@ -138,17 +137,17 @@ class Intake:
             f"SELECT r.body, {_STATE} FROM row r {_WITH_STATE} WHERE r.is_first ORDER BY r.number"  # noqa: S608
         )
         for body, state in rows:
-            yield _row(body), state
+            yield row_of(body), state
 
     def rows(self) -> Iterator[SourceRow]:
         """The first row of every key, in the order of the archive."""
         for (body,) in self.spool.execute("SELECT body FROM row WHERE is_first ORDER BY number"):
-            yield _row(body)
+            yield row_of(body)
 
     def row(self, key: str) -> SourceRow | None:
         """The first row with this key."""
         found = self.spool.execute("SELECT body FROM row WHERE key = ? AND is_first", (key,)).fetchone()
-        return None if found is None else _row(found[0])
+        return None if found is None else row_of(found[0])
 
     def specimens_of(self, media_key: str) -> list[str]:
         """Keys of all specimens that a medium shows, in the order of the archive."""
@@ -322,20 +321,3 @@ def _finish(spool: sqlite3.Connection, files: ArchiveFiles, notes: Notes) -> Non
         )
         notes.add("", "unnamable-files", message)
     notes.close()
-
-
-def _row(body: bytes) -> SourceRow:
-    document = json.loads(body)
-    return SourceRow(
-        source=document["source"],
-        key=document["key"],
-        fields=document["fields"],
-        media=tuple(
-            SourceMedia(
-                key=item["key"], locator=item["locator"], format=item["format"], title=item["title"],
-                licence=item["licence"], rights_holder=item["rightsHolder"], fields=item["fields"],
-            )
-            for item in document["media"]
-        ),
-        known_bytes=body,
-    )  # fmt: skip

@@ -20,8 +20,9 @@ from typing import Final
 from linkeddata.canon import digest_text
 from linkeddata.checks import Checker
 from linkeddata.sensitive_taxa import SensitiveTaxa
-from linkeddata.source import SourceMedia, SourceRow
+from linkeddata.source import SourceRow, row_of
 from node.config import Settings, SourceSettings
+from node.services.prepare_row import RowRules
 from node.services.publish_medium import RowContext
 from node.services.publish_row import publish_row
 from node.storage.db import Database
@@ -121,8 +122,8 @@ def _republish(
     media = tuple(item for item in row.media if known.specimens_of(item.key))  # not those that were withdrawn
     stored = conn.execute("SELECT * FROM source_row WHERE source = ? AND key = ?", (source, key)).fetchone()
     context = RowContext(
-        settings=settings, source=settings.sources.get(source, SourceSettings()), taxa=taxa, intake=known,
-        checker=checker, media={}, rekeyed={}, run=stored["run"] or 0, now=now,
+        settings=settings, rules=RowRules.of(settings, settings.sources.get(source, SourceSettings()), taxa),
+        intake=known, checker=checker, media={}, rekeyed={}, run=stored["run"] or 0, now=now,
     )  # fmt: skip
     outcome = publish_row(conn, replace(row, media=media, known_bytes=None), context)
     conn.execute(
@@ -130,18 +131,3 @@ def _republish(
         (stored["digest"], stored["body"], stored["last_seen"], source, key),
     )
     return outcome.outcome != "unchanged"
-
-
-def row_of(body: bytes) -> SourceRow:
-    """A row as it was stored."""
-    document = json.loads(body)
-    return SourceRow(
-        source=document["source"], key=document["key"], fields=document["fields"],
-        media=tuple(
-            SourceMedia(
-                key=item["key"], locator=item["locator"], format=item["format"], title=item["title"],
-                licence=item["licence"], rights_holder=item["rightsHolder"], fields=item["fields"],
-            )
-            for item in document["media"]
-        ),
-    )  # fmt: skip

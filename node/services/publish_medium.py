@@ -1,32 +1,22 @@
 """One medium, published: its document, its tables, and what new bytes or a stricter class undo.
 
-A medium may show several specimens. What is said about it is computed from all rows of the archive that name it, so it
-does not depend on which of them is published first: the strictest class, the stricter licence, every specimen.
-
 Everything here happens inside the caller's transaction.
 """
 
 import sqlite3
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
-from linkeddata.access import AccessClass, strictest
+from linkeddata.access import AccessClass
 from linkeddata.checks import Checker
-from linkeddata.dwca_media import merge_media
-from linkeddata.licences import Licence, normalise_licence
-from linkeddata.local_contexts import LocalContexts, find_local_contexts
-from linkeddata.presentation import parse_px_per_mm
-from linkeddata.records import MediumFacts, build_medium, build_tombstone
-from linkeddata.sensitive import PlaceWords
-from linkeddata.sensitive_taxa import SensitiveTaxa
-from linkeddata.source import SourceMedia, SourceRow
+from linkeddata.records import MediumFacts, build_tombstone
 from linkeddata.times import format_time
-from node.config import Settings, SourceSettings
-from node.services.ingest_rules import medium_access, protect
+from node.config import Settings
 from node.services.intake_bytes import MediumBytes, known_bytes
 from node.services.new_bytes import settle_new_bytes
+from node.services.prepare_row import MediumView, RowRules, Rows, is_address, medium_document, view_medium
 from node.services.public_originals import public_original_of
 from node.storage import annotations, records
 
@@ -34,39 +24,11 @@ WITHDRAWN: Final = "no longer in the institution's collection data"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class MediumView:
-    """What all rows of the archive say together about a medium."""
-
-    medium: SourceMedia
-    specimens: tuple[str, ...]
-    """Keys of its rows."""
-    access: AccessClass
-    sensitive: bool
-    rights_holder: str
-    """Left out where it repeats the place of a sensitive specimen."""
-
-
-class Rows(Protocol):
-    """Where the rows of a source are looked up: an archive that is read, or what is known of it."""
-
-    @property
-    def source(self) -> str:
-        """Its name."""
-
-    def row(self, key: str) -> SourceRow | None:
-        """The row with this key."""
-
-    def specimens_of(self, media_key: str) -> list[str]:
-        """Keys of the rows that name a medium."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RowContext:
     """What all rows of a batch share."""
 
     settings: Settings
-    source: SourceSettings
-    taxa: SensitiveTaxa
+    rules: RowRules
     intake: Rows
     checker: Checker
     media: Mapping[str, MediumBytes]
@@ -79,6 +41,13 @@ class RowContext:
     """Row keys that this node never heard of: nothing has to be looked up, moved or taken away for them."""
     views: dict[str, MediumView] = field(default_factory=dict)
     """Filled on demand."""
+
+    def view(self, media_key: str) -> MediumView:
+        """What all rows say together about a medium."""
+        known = self.views.get(media_key)
+        if known is None:
+            known = self.views[media_key] = view_medium(media_key, self.intake, self.rules)
+        return known
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +63,7 @@ class MediumOutcome:
 
 def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> MediumOutcome:
     """Publishes the medium with this key, which at least one row of the archive names."""
-    view = _view(key, context)
+    view = context.view(key)
     source, origin = context.intake.source, context.settings.origin
     known = conn.execute("SELECT * FROM medium WHERE source = ? AND key = ?", (source, key)).fetchone()
     iri = known["iri"] if known else _mint(conn, source, key, origin)
@@ -102,14 +71,13 @@ def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> M
     image = found.content_id.hex if found.content_id else None
     before, is_replaced = known["image"] if known else None, False
     locator = view.medium.locator
-    is_address = locator.lower().startswith(("http://", "https://"))
     published = records.publish(
         conn,
         records.NewRecord(
             kind="medium",
             iri=iri,
-            body=build_medium(
-                iri=iri, origin=origin, specimens=[specimen_iri(conn, context, item) for item in view.specimens],
+            body=medium_document(
+                view, iri=iri, specimens=[specimen_iri(conn, context, item) for item in view.specimens],
                 facts=MediumFacts(
                     content_id=found.content_id, width=found.width, height=found.height, format=found.format,
                     size_bytes=found.size_bytes,
@@ -117,16 +85,12 @@ def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> M
                         conn, found.content_id, context.settings.images.originals_withheld_for
                     ),
                 ),
-                licence=_licence(view, context.source), access=view.access,
-                sensitive=view.sensitive, title=view.medium.title, rights_holder=view.rights_holder,
-                identifier=locator if is_address else "",
-                source_address=locator if is_address and not found.problem else "",
-                px_per_mm=_px_per_mm(view.medium), local_contexts=_local_contexts(view),
+                has_problem=bool(found.problem), rules=context.rules,
             ),
             access=view.access,
             sensitive=view.sensitive,
             source=source,
-            aliases=(locator,) if is_address else (),
+            aliases=(locator,) if is_address(locator) else (),
         ),
         now=context.now,
     )  # fmt: skip
@@ -200,56 +164,6 @@ def tombstone(
     """Leaves of a record that it was, and which one took its place; returns 1 when there was one."""
     body = build_tombstone(iri=iri, kind=kind, reason=WITHDRAWN, at=now, successor=successor)
     return int(records.tombstone(conn, iri, body, now=now) is not None)
-
-
-def _px_per_mm(medium: SourceMedia) -> str:
-    """The resolution that the media row states; what no picture can have is not repeated.
-
-    Not the dots per inch in the file: cameras write 72 or 300 there, whatever they photograph.
-    """
-    text = medium.fields.get("vasculum:pixelsPerMillimetre", "").strip()
-    return text if parse_px_per_mm(text) is not None else ""
-
-
-def _view(key: str, context: RowContext) -> MediumView:
-    known = context.views.get(key)
-    if known is not None:
-        return known
-    media: list[SourceMedia] = []
-    classes: list[AccessClass] = []
-    specimens: list[str] = []
-    places: list[PlaceWords] = []
-    for specimen in context.intake.specimens_of(key):
-        row = context.intake.row(specimen)
-        named = [item for item in row.media if item.key == key] if row is not None else []
-        if row is None or not named:
-            continue  # only a repeated row, which does not count, names it
-        protection = protect(row, context.source, context.taxa)
-        media += named
-        specimens.append(specimen)
-        if protection.is_sensitive:
-            places.append(protection.place)
-        licence = normalise_licence(named[0].licence or context.source.licence)
-        classes.append(medium_access(row, licence, context.source, protection))
-    medium = merge_media(media)[0]
-    view = MediumView(
-        medium=medium, specimens=tuple(specimens), access=strictest(classes), sensitive=bool(places),
-        rights_holder="" if any(place.are_in(medium.rights_holder) for place in places) else medium.rights_holder,
-    )  # fmt: skip
-    context.views[key] = view
-    return view
-
-
-def _local_contexts(view: MediumView) -> LocalContexts:
-    return find_local_contexts(
-        [{**view.medium.fields, "dcterms:license": view.medium.licence}], only_known=view.sensitive
-    )
-
-
-def _licence(view: MediumView, source: SourceSettings) -> Licence:
-    """Of a sensitive medium only what the table of licences knows: people write about pictures in this field too."""
-    licence = normalise_licence(view.medium.licence or source.licence)
-    return replace(licence, verbatim="") if view.sensitive else licence
 
 
 def _mint(conn: sqlite3.Connection, source: str, key: str, origin: str) -> str:

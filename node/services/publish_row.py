@@ -5,20 +5,15 @@ Everything here happens inside the caller's transaction.
 
 import json
 import sqlite3
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from linkeddata.access import AccessClass
-from linkeddata.checks import Checked
-from linkeddata.licences import Licence, normalise_licence
-from linkeddata.local_contexts import find_local_contexts
-from linkeddata.records import build_specimen
 from linkeddata.source import SourceRow
 from linkeddata.times import format_time
-from node.config import SourceSettings
-from node.services.ingest_rules import Protection, protect
+from node.services.ingest_rules import Protection
 from node.services.intake_bytes import WITHDRAWN_CODE
+from node.services.prepare_row import look_at, specimen_record
 from node.services.publish_medium import (
     RowContext,
     enforce_classes,
@@ -47,34 +42,16 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
     if old_key is not None:
         _rekey(conn, row.source, old_key, row.key)
     iri = specimen_iri(conn, context, row.key)
-    protection = protect(row, context.source, context.taxa)
-    checked = _check(row, row.fields, context)
-    said = checked if protection.fields == row.fields else _check(row, protection.fields, context)
+    looked = look_at(row, context.rules, context.checker, today=context.now.date())
+    protection = looked.protection
     is_unknown = row.key in context.unknown
     before = set() if is_unknown else _images_of(conn, iri)
     if not is_unknown:
         _move_media(conn, iri, row, context)
     outcomes = [publish_medium(conn, medium.key, context) for medium in row.media if _may_be(conn, medium.key, context)]
-    published = records.publish(
-        conn,
-        records.NewRecord(
-            kind="specimen",
-            iri=iri,
-            body=build_specimen(
-                iri=iri, fields=protection.fields,
-                media=[item.iri for item in outcomes if item.access is not AccessClass.PRIVATE],
-                licence=_licence(protection, context.source),
-                access=protection.access, organisation=context.settings.node.organisation,
-                local_contexts=find_local_contexts([row.fields], only_known=protection.is_sensitive),
-                mids_level=said.mids.level, issues=said.codes, canonical_name=said.canonical_name,
-            ),
-            access=protection.access,
-            sensitive=protection.is_sensitive,
-            source=row.source,
-            aliases=_aliases(row, protection),
-        ),
-        now=context.now,
-    )  # fmt: skip
+    shown = [item.iri for item in outcomes if item.access is not AccessClass.PRIVATE]
+    record = specimen_record(row, looked, iri=iri, media=shown, rules=context.rules)
+    published = records.publish(conn, record, now=context.now)
     if protection.is_sensitive:
         _forget_names(conn, iri, protection)
     for ordinal, item in enumerate(outcomes):
@@ -87,10 +64,10 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
              last_seen = excluded.last_seen, run = excluded.run, mids = excluded.mids""",
         (
             row.source, row.key, row.digest, row.canonical, iri, stamp, stamp, context.run,
-            said.mids.level,
+            looked.said.mids.level,
         ),
     )  # fmt: skip
-    issues.set_issues(conn, iri, checked.issues, said.codes, is_new=is_unknown)
+    issues.set_issues(conn, iri, looked.issues, is_new=is_unknown)
     if not is_unknown:
         corrections.settle(conn, iri, row.fields, now=context.now)
     if outcomes or not is_unknown:
@@ -102,13 +79,6 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
         outcome="changed" if published.outcome == "unchanged" and is_changed else published.outcome,
         media_replaced=sum(item.is_replaced for item in outcomes),
     )
-
-
-def _check(row: SourceRow, fields: Mapping[str, str], context: RowContext) -> Checked:
-    return context.checker.check(
-        fields, today=context.now.date(), media=row.media, licence=context.source.licence,
-        organisation=context.settings.node.organisation,
-    )  # fmt: skip
 
 
 def withdraw_row(conn: sqlite3.Connection, key: str, context: RowContext) -> int:
@@ -222,11 +192,6 @@ def _rekey(conn: sqlite3.Connection, source: str, old_key: str, new_key: str) ->
     conn.execute("INSERT OR IGNORE INTO record_alias VALUES (?, ?)", (old_key, row["iri"]))
 
 
-def _aliases(row: SourceRow, protection: Protection) -> tuple[str, ...]:
-    found = (row.key, row.fields.get("dwc:occurrenceID", ""), row.fields.get("dwc:catalogNumber", ""))
-    return tuple(protection.place.only_without(dict.fromkeys(item for item in found if item)))
-
-
 def _forget_names(conn: sqlite3.Connection, iri: str, protection: Protection) -> None:
     """Identifiers that repeat the place find the record no longer."""
     names = [row["alias"] for row in conn.execute("SELECT alias FROM record_alias WHERE iri = ?", (iri,))]
@@ -234,8 +199,3 @@ def _forget_names(conn: sqlite3.Connection, iri: str, protection: Protection) ->
     conn.executemany(
         "DELETE FROM record_alias WHERE alias = ? AND iri = ?", [(name, iri) for name in names if name not in kept]
     )
-
-
-def _licence(protection: Protection, source: SourceSettings) -> Licence:
-    licence = normalise_licence(protection.fields.get("dcterms:license") or source.licence)
-    return replace(licence, verbatim="") if protection.is_sensitive else licence

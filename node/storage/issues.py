@@ -6,7 +6,7 @@ It leaves out: what flags mean (``linkeddata.issues``), findings about archives 
 """
 
 import sqlite3
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 
 from linkeddata.issues import ACROSS_RECORDS, Issue
 
@@ -28,15 +28,22 @@ WHERE m.source = :source AND m.image IS NOT NULL AND m.state = 'active' AND EXIS
 
 
 def set_issues(
-    conn: sqlite3.Connection, iri: str, issues: Iterable[Issue], public: Collection[str], *, is_new: bool = False
+    conn: sqlite3.Connection, iri: str, issues: Iterable[tuple[str, str, bool]], *, is_new: bool = False
 ) -> None:
-    """Replaces what is known of a record by itself; what was found across records stays until the ingest ends."""
+    """Replaces what is known of a record by itself; what was found across records stays until the ingest ends.
+
+    Args:
+        conn: inside a transaction.
+        iri: of the record.
+        issues: (flag, detail for staff, whether it stands in the public document).
+        is_new: nothing is known of the record.
+    """
     if not is_new:
         across = ", ".join(f"'{code}'" for code in sorted(ACROSS_RECORDS))
         conn.execute(f"DELETE FROM record_issue WHERE iri = ? AND code NOT IN ({across})", (iri,))  # noqa: S608
     conn.executemany(
         "INSERT OR REPLACE INTO record_issue VALUES (?, ?, ?, ?)",
-        [(iri, item.code, item.detail, int(item.code in public)) for item in issues],
+        [(iri, code, detail, int(is_public)) for code, detail, is_public in issues],
     )
 
 

@@ -9,9 +9,11 @@ Invariants:
   (its older bodies go too). Every entry's digest is salted, so that a tombstone proves nothing about lost content.
 - Of a sensitive record only the newest version is kept: an older one may tell more. Where one was removed, a mark says
   that the files of the database may still remember it (``TO_PURGE``).
+- The body of the newest version stands in ``record`` alone; ``record_version`` gets it when a newer one comes.
 - IRIs are minted once per source key by a keyed hash, so that a re-ingest after a restore gives the same ones.
 
-It leaves out: building documents (``linkeddata.records``), search (``node.storage.search``), who may see what.
+It leaves out: building documents (``linkeddata.records``), many new records at once
+(``node.storage.new_records``), search (``node.storage.search``), who may see what.
 """
 
 import base64
@@ -85,13 +87,27 @@ def ensure_salts(conn: sqlite3.Connection) -> None:
     conn.execute("INSERT OR IGNORE INTO meta VALUES ('id_salt', ?)", (secrets.token_hex(32),))
 
 
-def mint_id(conn: sqlite3.Connection, source: str, kind: Kind, key: str) -> str:
-    """The id of the record for this source key: 16 letters, stable, and saying nothing about the key."""
+def id_salt(conn: sqlite3.Connection) -> bytes:
+    """The node's secret salt for minting ids.
+
+    Raises:
+        LookupError: there is none.
+    """
     row = conn.execute("SELECT value FROM meta WHERE key = 'id_salt'").fetchone()
     if row is None:
         raise LookupError("the node's id salt is missing: run `vasculum init` or restore a backup")
-    mac = hmac.new(bytes.fromhex(row[0]), f"{kind}\0{source}\0{key}".encode(), hashlib.sha256).digest()
+    return bytes.fromhex(row[0])
+
+
+def mint(salt: bytes, source: str, kind: Kind, key: str) -> str:
+    """The id of the record for this source key: 16 letters, stable, and saying nothing about the key."""
+    mac = hmac.digest(salt, f"{kind}\0{source}\0{key}".encode(), "sha256")
     return base64.b32encode(mac[:10]).decode().lower()
+
+
+def mint_id(conn: sqlite3.Connection, source: str, kind: Kind, key: str) -> str:
+    """``mint`` with the salt of this node."""
+    return mint(id_salt(conn), source, kind, key)
 
 
 def iri_of(origin: str, kind: Kind, record_id: str) -> str:
@@ -128,13 +144,16 @@ def publish(conn: sqlite3.Connection, record: NewRecord, *, now: datetime) -> Pu
         },
     )  # fmt: skip
     salt = secrets.token_hex(16)
+    stricter = old is not None and (int(record.access) > old["access"] or int(record.sensitive) > old["sensitive"])
+    is_purged = stricter or record.sensitive
+    if old is not None and not is_purged:
+        _keep_body(conn, old)
     conn.execute(
         "INSERT INTO record_version VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (record.iri, version, data, digest, salt, stamp, int(record.access), int(record.sensitive)),
+        (record.iri, version, b"", digest, salt, stamp, int(record.access), int(record.sensitive)),
     )
     was_public = old is not None and bool(old["published"])
-    stricter = old is not None and (int(record.access) > old["access"] or int(record.sensitive) > old["sensitive"])
-    if stricter or record.sensitive:
+    if is_purged:
         conn.execute("PRAGMA secure_delete=ON")
         purged = _purge_versions(conn, record.iri, keep=version)
         if purged and record.sensitive:
@@ -162,7 +181,7 @@ def tombstone(conn: sqlite3.Connection, iri: str, body: dict[str, Json], *, now:
     )
     conn.execute(
         "INSERT INTO record_version VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (iri, version, data, digest, salt, stamp, old["access"], old["sensitive"]),
+        (iri, version, b"", digest, salt, stamp, old["access"], old["sensitive"]),
     )
     _purge_versions(conn, iri, keep=version)
     seq = _append(conn, iri, old["kind"], version, "Delete", stamp, salt, data) if old["published"] else None
@@ -237,6 +256,13 @@ def _append(
     seq = last_seq(conn) + 1  # nobody else writes in this transaction
     conn.execute("INSERT INTO change VALUES (?, ?, ?, ?, ?, ?, ?)", (seq, iri, kind, version, op, stamp, digest))
     return seq
+
+
+def _keep_body(conn: sqlite3.Connection, old: sqlite3.Row) -> None:
+    """What was the newest version becomes an older one."""
+    conn.execute(
+        "UPDATE record_version SET body = ? WHERE iri = ? AND version = ?", (old["body"], old["iri"], old["version"])
+    )
 
 
 def _purge_versions(conn: sqlite3.Connection, iri: str, *, keep: int) -> int:

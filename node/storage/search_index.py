@@ -12,20 +12,20 @@ Invariants:
 - A specimen keeps its number while it is indexed, also through a rebuild, so pages stay where they are.
 - While a rebuild is on, every specimen that changes is noted, and indexed again before the new tables take over.
 
-It leaves out: asking (``node.storage.search``), running a rebuild beside a server (``node.services.reindex``).
+It leaves out: what a document says (``node.storage.search_document``), asking (``node.storage.search``), running a
+rebuild beside a server (``node.services.reindex``).
 """
 
 # ruff: noqa: S608 - names of tables and columns come from fixed tables, values are bound
 import json
-import re
 import sqlite3
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from linkeddata.access import AccessClass
-from linkeddata.event_dates import span_of_event
+from node.storage.search_document import SearchDocument, decimal_of, read_document
 
 MAX_TEXT_BYTES: Final = 200_000
 """Text indexed per specimen; a label has hundreds of characters, this bounds a hostile record."""
@@ -35,28 +35,19 @@ TABLES: Final = ("specimen_facet", "specimen_text", "annotation_mark", "annotati
 HAS_IMAGE: Final = """(m.image IS NOT NULL OR (m.problem IS NULL
   AND (m.locator LIKE 'http://%' OR m.locator LIKE 'https://%')))"""
 """Of a medium ``m``: there are bytes, here or at an address."""
-_TERMS: Final[dict[str, str]] = {
-    "scientific_name": "dwc:scientificName", "name_authorship": "dwc:scientificNameAuthorship",
-    "taxon_rank": "dwc:taxonRank", "kingdom": "dwc:kingdom", "phylum": "dwc:phylum", "class": "dwc:class",
-    '"order"': "dwc:order", "family": "dwc:family", "genus": "dwc:genus", "specific_epithet": "dwc:specificEpithet",
-    "infraspecific_epithet": "dwc:infraspecificEpithet", "type_status": "dwc:typeStatus",
-    "identified_by": "dwc:identifiedBy", "continent": "dwc:continent", "country_code": "dwc:countryCode",
-    "state_province": "dwc:stateProvince", "county": "dwc:county", "locality": "dwc:locality",
-    "recorded_by": "dwc:recordedBy", "record_number": "dwc:recordNumber", "institution_code": "dwc:institutionCode",
-    "collection_code": "dwc:collectionCode", "catalog_number": "dwc:catalogNumber",
-    "occurrence_id": "dwc:occurrenceID", "basis_of_record": "dwc:basisOfRecord", "sex": "dwc:sex",
-    "life_stage": "dwc:lifeStage", "license": "dcterms:license",
-}  # fmt: skip
-"""Column of specimen_facet -> term, where the value is taken as it stands."""
-_NOT_WORDS: Final = frozenset(
-    {
-        "@type", "@id", "ods:status", "ods:identifierStatus", "ods:physicalSpecimenIDType", "vasculum:accessClass",
-        "vasculum:term", "dcterms:title", "dwc:relationshipOfResource", "dcterms:created", "dcterms:modified",
-    }
-)  # fmt: skip
-"""Our own words in a specimen document: "Preferred" or "open" would find every specimen."""
-_YEAR_FIRST: Final = re.compile(r"[0-9]{4}(-|\Z)", re.ASCII)
-_DECIMAL: Final = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{1,20})?\Z", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSpecimen:
+    """A specimen that the tables do not hold yet, and in whose images no machine has marked anything."""
+
+    iri: str
+    access: AccessClass
+    source: str
+    document: SearchDocument
+    has_media: bool
+    """Whoever sees the specimen may know of one."""
+    has_image: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +70,37 @@ def index_specimen(conn: sqlite3.Connection, iri: str) -> None:
     write(conn, iri)
 
 
+def index_new(conn: sqlite3.Connection, specimens: Iterable[NewSpecimen]) -> None:
+    """The same as ``index_specimen`` for many at once that were never indexed, from what their documents say."""
+    many = list(specimens)
+    if conn.execute("SELECT 1 FROM meta WHERE key = 'search_rebuild'").fetchone() is not None:
+        conn.executemany("INSERT OR IGNORE INTO search_dirty VALUES (?)", [(item.iri,) for item in many])
+    lowest, highest = conn.execute(
+        "SELECT coalesce((SELECT min(n) FROM specimen_facet), 0), coalesce((SELECT max(n) FROM specimen_facet), 0)"
+    ).fetchone()
+    lowest, highest = min(0, lowest), max(0, highest)
+    rows, words = [], []
+    columns: tuple[str, ...] = ()
+    for item in many:
+        is_private = item.access >= AccessClass.PRIVATE
+        n = lowest - 1 if is_private else highest + 1
+        lowest, highest = (n, highest) if is_private else (lowest, n)
+        media_type = "StillImage" if item.has_media else None
+        values = {
+            **item.document.columns, "n": n, "iri": item.iri, "access": int(item.access), "source": item.source,
+            "media_type": media_type, "has_image": int(item.has_image),
+        }  # fmt: skip
+        columns = tuple(values)
+        rows.append(tuple(values.values()))
+        words.append((n, item.document.words[:MAX_TEXT_BYTES]))
+    if not rows:
+        return
+    conn.executemany(
+        f"INSERT INTO specimen_facet ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows
+    )
+    conn.executemany("INSERT INTO specimen_text (rowid, body) VALUES (?, ?)", words)
+
+
 def write(conn: sqlite3.Connection, iri: str, *, prefix: str = "") -> bool:
     """Like ``index_specimen``, for the tables whose names begin with ``prefix``; whether there is such a specimen."""
     old = conn.execute(f"SELECT n FROM {prefix}specimen_facet WHERE iri = ?", (iri,)).fetchone()
@@ -89,19 +111,19 @@ def write(conn: sqlite3.Connection, iri: str, *, prefix: str = "") -> bool:
         if old is not None:
             _remove(conn, old[0], prefix)
         return False
-    body = json.loads(found["body"])
+    document = read_document(json.loads(found["body"]))
     is_private = found["access"] >= AccessClass.PRIVATE
     if old is not None and (old[0] < 0) != is_private:
         _remove(conn, old[0], prefix)
         old = None
     n = old[0] if old is not None else _number(conn, iri, prefix, is_private=is_private)
     values = {
-        **_columns(body), "n": n, "iri": iri, "access": found["access"], "source": found["source"],
+        **document.columns, "n": n, "iri": iri, "access": found["access"], "source": found["source"],
         **_media_columns(conn, iri, is_private=is_private),
     }  # fmt: skip
     marks = list(_marks(conn, iri))
     read = [mark.text for mark in marks if mark.is_public and mark.text]
-    text = "\n".join((*_texts(body), *read))[:MAX_TEXT_BYTES]
+    text = "\n".join((document.words, *read))[:MAX_TEXT_BYTES]
     conn.execute(
         f"INSERT OR REPLACE INTO {prefix}specimen_facet ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
         tuple(values.values()),
@@ -178,55 +200,6 @@ def _write_marks(conn: sqlite3.Connection, n: int, marks: list[Mark], prefix: st
             )
 
 
-# ---------------------------------------------------------------------- what a record says
-def _columns(body: dict[str, Any]) -> dict[str, Any]:
-    first: dict[str, Any] = {}
-    for key, value in walk(body):
-        if value not in (None, ""):
-            first.setdefault(key, value)
-    found: dict[str, Any] = {column: _text(first.get(term)) for column, term in _TERMS.items()}
-    found["canonical_name"] = _text(first.get("vasculum:canonicalName")) or _canonical(found)
-    country, code = _text(first.get("dwc:country")), found["country_code"]
-    found["country"], found["country_or_code"] = country or code, code or country
-    latitude, longitude = (_decimal(first.get(f"dwc:decimal{name}")) for name in ("Latitude", "Longitude"))
-    if latitude is not None and longitude is not None and abs(latitude) <= 90 and abs(longitude) <= 180:
-        found["latitude"], found["longitude"] = latitude, longitude
-    found["uncertainty"] = _decimal(first.get("dwc:coordinateUncertaintyInMeters"))
-    found["elevation"] = _decimal(first.get("dwc:minimumElevationInMeters"))
-    found |= _dates(first)
-    return found
-
-
-def _dates(first: dict[str, Any]) -> dict[str, Any]:
-    text = str(first.get("dwc:eventDate", "")).strip()
-    span = span_of_event(text)
-    year, month = _whole(first.get("dwc:year"), 4), _whole(first.get("dwc:month"), 2)
-    if month is not None and not 1 <= month <= 12:
-        month = None
-    if span is None:
-        if year is None and _YEAR_FIRST.match(text):  # 1901-00-00
-            year = int(text[:4])
-        return {"year": year, "month": month}
-    begin, end = span
-    if year is None and begin[:4] == end[:4]:
-        year = int(begin[:4])
-    if month is None and begin[:7] == end[:7]:
-        month = int(begin[5:7])
-    return {"year": year, "month": month, "first_day": begin, "last_day": end}
-
-
-def _canonical(found: dict[str, Any]) -> str | None:
-    """The name without its authors, where the record says what they are; for names that no parser took apart."""
-    name, author = found["scientific_name"], found["name_authorship"]
-    if name is None:
-        return None
-    if author and name.endswith(author):
-        return str(name[: -len(author)].strip()) or str(name)
-    parts = (found["genus"], found["specific_epithet"], found["infraspecific_epithet"])
-    composed = " ".join(part for part in parts if part) if parts[0] and parts[1] else ""
-    return composed if composed and str(name).startswith(composed) else str(name)
-
-
 def _media_columns(conn: sqlite3.Connection, iri: str, *, is_private: bool) -> dict[str, Any]:
     """Of media that whoever sees the specimen may know of."""
     row = conn.execute(
@@ -262,7 +235,7 @@ def _marks(conn: sqlite3.Connection, specimen: str) -> Iterator[Mark]:
             yield Mark(
                 row["iri"], str(region.get("vasculum:class") or contract),
                 unicodedata.normalize("NFC", str(region.get("vasculum:text", "")))[:MAX_TEXT_BYTES],
-                _decimal(region.get("vasculum:score")), pipeline, name, bool(row["is_public"]),
+                decimal_of(region.get("vasculum:score")), pipeline, name, bool(row["is_public"]),
             )  # fmt: skip
 
 
@@ -272,40 +245,3 @@ def _values(body: dict[str, Any]) -> list[dict[str, Any]]:
     value = found.get("oa:value") if isinstance(found, dict) else None
     texts = value if isinstance(value, list) else [value]
     return [{"vasculum:text": text} for text in texts if isinstance(text, str)]
-
-
-def walk(value: Any) -> Iterator[tuple[str, Any]]:
-    """Every plain member of a document with its key, in order; not what stands in lists of plain values (codes)."""
-    if isinstance(value, dict):
-        for key, item in value.items():
-            if key == "@context":
-                continue
-            if isinstance(item, dict | list):
-                yield from walk(item)
-            else:
-                yield key, item
-    elif isinstance(value, list):
-        for item in value:
-            yield from walk(item)
-
-
-def _texts(body: dict[str, Any]) -> Iterator[str]:
-    for key, value in walk(body):
-        if isinstance(value, str) and key not in _NOT_WORDS and not value.startswith(("http://", "https://")):
-            yield unicodedata.normalize("NFC", value)
-
-
-def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, dict | list):
-        return None
-    return unicodedata.normalize("NFC", str(value)).strip() or None
-
-
-def _decimal(value: Any) -> float | None:
-    text = "" if value is None else str(value).strip()
-    return float(text) if _DECIMAL.match(text) else None
-
-
-def _whole(value: Any, digits: int) -> int | None:
-    text = "" if value is None else str(value).strip()
-    return int(text) if text.isascii() and text.isdecimal() and len(text) <= digits else None

@@ -22,7 +22,7 @@ from linkeddata.spreadsheet import inert
 from node.access import Door, Viewer, decide
 from node.storage.facts import medium_facts
 from node.storage.search import Hit, SearchPage, look
-from node.storage.search_index import walk
+from node.storage.search_document import walk
 from node.storage.search_media import covered
 from node.web.keys import DATABASE, SETTINGS
 from node.web.negotiate import JSON_LD, wants_html

@@ -9,7 +9,6 @@ from conftest import NOW
 from selection_trees import FLAGS, TEXTS
 
 from linkeddata.access import AccessClass
-from linkeddata.issues import Issue
 from linkeddata.licences import normalise_licence
 from linkeddata.records import build_specimen
 from node.storage import issues, records
@@ -127,6 +126,6 @@ def publish(conn: sqlite3.Connection, truth: Truth) -> None:
             "INSERT OR REPLACE INTO annotation VALUES (?, ?, '', ?, ?, '', ?, NULL, 'current', '')",
             (iri, medium, f"{region.kind}/{number}", region.pipeline, iri),
         )
-    public = [flag for flag, is_public in truth.flags.items() if is_public]
-    issues.set_issues(conn, truth.iri, [Issue(flag, "as received") for flag in truth.flags], public)
+    flags = [(flag, "as received", is_public) for flag, is_public in truth.flags.items()]
+    issues.set_issues(conn, truth.iri, flags)
     index_specimen(conn, truth.iri)
