@@ -22,7 +22,7 @@ from node.config import Settings, load_settings
 from node.reader_app import ToldCare, build_reader_application
 from node.storage.db import Database
 from node.web.keys import CARE
-from node.web.listen import NodeSite, answers_of
+from node.web.listen import NodeSite, answers_of, server_log
 from node.web.private_channel import channel_path
 from runners.sandbox import die_with_parent
 
@@ -51,7 +51,9 @@ def main() -> None:
 async def _serve(settings: Settings, database: Database, store: BlobStore, core: Path, port: int) -> None:
     app = build_reader_application(settings, database, store, clock=lambda: datetime.now(UTC), core=core)
     access_log = logging.getLogger("vasculum.access")
-    runner = web.AppRunner(app, access_log=access_log, handle_signals=False, shutdown_timeout=DRAIN_S)
+    runner = web.AppRunner(
+        app, access_log=access_log, handle_signals=False, shutdown_timeout=DRAIN_S, logger=server_log()
+    )
     await runner.setup()
     try:
         site = NodeSite(runner, settings.server.host, port, answers=answers_of(app, access_log), is_shared=True)

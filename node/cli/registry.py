@@ -12,6 +12,7 @@ from aiohttp import web
 
 from node.cli.errors import CommandFailed, UserError
 from node.registry_app import RegistryConfigError, build_registry, load_registry_settings, settings_text
+from node.web.listen import server_log
 
 
 @click.group(epilog="Example: vasculum registry init index/ ; vasculum registry serve index/")
@@ -64,7 +65,9 @@ def serve(folder: Path, as_json: bool) -> None:
             click.echo(f"{settings.name} listens on {address} (Ctrl-C ends it)")
 
     async def run() -> None:
-        runner = web.AppRunner(build_registry(settings, clock=lambda: datetime.now(UTC)), access_log=None)
+        runner = web.AppRunner(
+            build_registry(settings, clock=lambda: datetime.now(UTC)), access_log=None, logger=server_log()
+        )
         await runner.setup()
         try:
             site = web.TCPSite(runner, settings.host, settings.port)

@@ -21,7 +21,7 @@ from node.services.withdraw import WithdrawalPending, finish_begun, withdrawals_
 from node.setup import check_origin
 from node.storage.db import DatabaseError
 from node.web.keys import CARE
-from node.web.listen import NodeSite, answers_of
+from node.web.listen import NodeSite, answers_of, server_log
 from node.web.private_channel import private_folder, serve_channel
 from runners.catalogue import Catalogue
 from runners.errors import PipelineUnavailable
@@ -72,7 +72,7 @@ async def _serve(folder: NodeFolder, *, verbose: bool) -> None:
     settings = folder.settings
     app = build_application(folder, catalogue=Catalogue.of(settings.jobs.pipelines), clock=lambda: datetime.now(UTC))
     access_log = logging.getLogger("vasculum.access")
-    runner = web.AppRunner(app, access_log=access_log, handle_signals=False)
+    runner = web.AppRunner(app, access_log=access_log, handle_signals=False, logger=server_log())
     click.echo(f"{settings.node.name}: starting (workers load their models) ..")
     await runner.setup()
     server = settings.server

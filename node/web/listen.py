@@ -5,6 +5,7 @@ import logging
 from typing import Final
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from node.web.at_once import AtOnce, AtOnceProtocol
 
@@ -56,3 +57,22 @@ class NodeSite(web.BaseSite):
 def answers_of(app: web.Application, access_log: logging.Logger) -> AtOnce | None:
     """What a site answers at once; None when every request is to be logged, which the framework does."""
     return None if access_log.isEnabledFor(logging.INFO) else app[AT_ONCE]
+
+
+class BrokenRequests(logging.Filter):
+    """Keeps requests that break HTTP out of the log: they are answered with 400, and with a traceback for each a stranger
+    could fill the disk.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Whether the record is kept."""
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError)
+
+
+def server_log() -> logging.Logger:
+    """The logger for the framework's own errors."""
+    log = logging.getLogger("vasculum.http")
+    if not any(isinstance(item, BrokenRequests) for item in log.filters):
+        log.addFilter(BrokenRequests())
+    return log

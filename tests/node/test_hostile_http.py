@@ -7,6 +7,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
 from hypothesis import HealthCheck, given, settings
@@ -16,6 +17,7 @@ from yarl import URL
 from node.app import build_application
 from node.folder import NodeFolder
 from node.storage.search_sql import fts_query
+from node.web.listen import NodeSite, server_log
 from runners.catalogue import Catalogue
 
 PAYLOADS = (
@@ -165,3 +167,36 @@ async def test_raw_requests_that_break_the_protocol_are_refused(client: TestClie
         writer.close()
         assert not answer or b" 4" in answer[:16] or (b"evil" in message and b" 2" in answer[:16]), answer[:80]
     assert isinstance(client.session, aiohttp.ClientSession)
+
+
+async def test_broken_requests_do_not_fill_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    import asyncio
+
+    async def fail(request: web.Request) -> web.Response:
+        if request.path == "/fault":
+            raise RuntimeError("a fault of ours")
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", fail)
+    runner = web.AppRunner(app, logger=server_log(), access_log=None)
+    await runner.setup()
+    site = NodeSite(runner, "127.0.0.1", 0, answers=None)
+    await site.start()
+    try:
+        for message in (
+            b"GET /\xff\xfe HTTP/1.1",
+            b"GET / HTTP/1.1\r\nBad\xff: x",
+            b"NONSENSE",
+            b"GET /fault HTTP/1.1",
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", site.port)
+            writer.write(message + b"\r\nHost: a\r\nConnection: close\r\n\r\n")
+            status = (await reader.read()).split(b" ", 2)[1]
+            writer.close()
+            assert status == (b"500" if b"fault" in message else b"400")
+    finally:
+        await runner.cleanup()
+    logged = [record for record in caplog.records if record.name == "vasculum.http"]
+    assert [str(record.exc_info[1]) for record in logged if record.exc_info] == ["a fault of ours"]
+    assert len(logged) == 1
