@@ -60,8 +60,8 @@ def answers_of(app: web.Application, access_log: logging.Logger) -> AtOnce | Non
 
 
 class BrokenRequests(logging.Filter):
-    """Keeps requests that break HTTP out of the log: they are answered with 400, and with a traceback for each a stranger
-    could fill the disk.
+    """Keeps requests that break HTTP out of the log: they are answered with 400, and with a traceback for each one
+    a stranger could fill the disk.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
