@@ -52,6 +52,8 @@ class PipelineManifest:
     """Output contracts of the pipelines whose results on the same image it takes."""
     upstream: tuple[str, ...] = ()
     """Digests of those pipelines on this node, in the order of ``needs``."""
+    vocabulary: tuple[str, ...] = ()
+    """Of a classifier: every class that it may name."""
     tolerance: str = "0"
     """Largest deviation from the reference outputs at which an environment conforms, decimal."""
     implementation: str
@@ -74,6 +76,7 @@ class PipelineManifest:
             "parameters": dict(self.parameters),
             **({"needs": list(self.needs)} if self.needs else {}),
             "upstream": list(self.upstream),
+            **({"vocabulary": list(self.vocabulary)} if self.vocabulary else {}),
             "tolerance": self.tolerance,
             "implementation": self.implementation,
         }

@@ -313,6 +313,11 @@ class Settings:
         return self.folder / "data" / "blobs"
 
     @property
+    def models_path(self) -> Path:
+        """Where plugged models lie, each in a folder of its name."""
+        return self.folder / "models"
+
+    @property
     def derived_path(self) -> Path:
         """Previews and other things that can be made again."""
         return self.folder / "data" / "derived"
@@ -406,11 +411,7 @@ def _check(settings: Settings) -> None:
         raise ConfigError('[federation] insecure_loopback binds to this machine only: set [server] host = "127.0.0.1"')
     if not 0 <= settings.server.port <= 65535:
         raise ConfigError("[server] port must be 0 to 65535")
-    for name in settings.jobs.pipelines:
-        if name not in STEPS:
-            raise ConfigError(
-                f"[jobs] pipelines: {name!r} is not one of {', '.join(STEPS)}" + nearest(name, tuple(STEPS))
-            )
+    _check_pipelines(settings)
     positive = {
         "server.max_body_bytes": settings.server.max_body_bytes,
         "images.max_pixels": settings.images.max_pixels,
@@ -465,6 +466,18 @@ def _check_columns(columns: tuple[CorrectionColumn, ...]) -> None:
             )
     if len(set(names)) != len(names):
         raise ConfigError("[[corrections.columns]]: two columns have the same name")
+
+
+def _check_pipelines(settings: Settings) -> None:
+    for name in settings.jobs.pipelines:
+        has_model = bool(re.fullmatch(r"[a-z][a-z0-9-]{0,39}", name)) and (settings.models_path / name).is_dir()
+        if name in STEPS and has_model:
+            raise ConfigError(f"{settings.models_path / name} has the name of a built-in pipeline: give it another")
+        if name not in STEPS and not has_model:
+            raise ConfigError(
+                f"[jobs] pipelines: {name!r} is not one of {', '.join(STEPS)}{nearest(name, tuple(STEPS))}, "
+                f"and there is no model in {settings.models_path / name}"
+            )
 
 
 def _check_remote(remote: RemoteSection) -> None:

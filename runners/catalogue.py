@@ -3,6 +3,7 @@
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from runners.errors import PipelineUnavailable
@@ -36,8 +37,13 @@ class Catalogue:
     entries: tuple[Entry, ...] = field(default=())
 
     @classmethod
-    def of(cls, names: tuple[str, ...], *, extra: tuple[Entry, ...] = ()) -> "Catalogue":
-        """Built-in pipelines by name; ``extra`` replaces or adds (used by tests).
+    def of(cls, names: tuple[str, ...], *, models: Path | None = None, extra: tuple[Entry, ...] = ()) -> "Catalogue":
+        """Pipelines by name: built-in ones, and plugged models.
+
+        Args:
+            names: in the order in which they are offered.
+            models: where plugged models lie, each in a folder of its name.
+            extra: replaces or adds (used by tests).
 
         Raises:
             PipelineUnavailable: a name that is not known.
@@ -49,9 +55,16 @@ class Catalogue:
                 entries.append(replaced.pop(name))
             elif name in BUILT_IN:
                 entries.append(Entry(name=name, target=BUILT_IN[name]))
+            elif models is not None and (models / name / "pipeline.toml").is_file():
+                entries.append(plugged(models / name))
             else:
                 raise PipelineUnavailable(f"there is no pipeline {name!r}: known are {', '.join(BUILT_IN)}")
         return cls(entries=(*entries, *replaced.values()))
+
+
+def plugged(folder: Path) -> Entry:
+    """The entry of a plugged model."""
+    return Entry(name=folder.name, target="runners.pipelines.plugged:PluggedModel", folder=str(folder.absolute()))
 
 
 def make_pipeline(target: str, folder: str = "") -> Pipeline:

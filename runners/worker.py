@@ -46,11 +46,24 @@ def main() -> int:
     try:
         pipeline = make_pipeline(orders["target"], orders["folder"])
         manifest = completed(pipeline.manifest(), orders["upstream"])
-        environment = pipeline.load()
-        is_isolated = lock_down(memory_bytes=memory_mib * 1_048_576 if memory_mib else None)
+        memory_bytes = memory_mib * 1_048_576 if memory_mib else None
+        if orders["folder"]:  # a model of somebody else is not even loaded outside the walls
+            is_isolated = lock_down(memory_bytes=memory_bytes)
+            environment = pipeline.load()
+        else:
+            environment = pipeline.load()
+            is_isolated = lock_down(memory_bytes=memory_bytes)
         deviations = _run_references(pipeline)
     except PipelineUnavailable as error:
         _send(channel, {"unavailable": str(error)[:500]})
+        return 3
+    except MemoryError:
+        _send(
+            channel, {"unavailable": f"it needs more than {memory_mib} MiB of memory, which is what a worker may use"}
+        )
+        return 3
+    except Exception as error:  # noqa: BLE001 - whatever a library raises means that it cannot run here
+        _send(channel, {"unavailable": f"it failed before its first image: {type(error).__name__}"})
         return 3
     ready = {
         "pipeline": manifest.digest,

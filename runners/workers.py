@@ -28,6 +28,7 @@ from typing import Final, Protocol
 from linkeddata.errors import DocumentError
 from linkeddata.json_strict import Json, as_object, get_object, parse_json
 from linkeddata.outputs import MAX_BODY_BYTES, Output, parse_output
+from linkeddata.outputs.classes import check_vocabulary
 from linkeddata.pipeline import Environment, PipelineManifest
 from runners.catalogue import Entry
 from runners.decode import Limits
@@ -68,6 +69,7 @@ class WorkerSettings:
     """How workers are kept."""
 
     unit_timeout_s: float = 120.0
+    start_timeout_s: float = START_TIMEOUT_S
     memory_mib: int = 6144
     limits: Limits = field(default_factory=Limits)
 
@@ -136,7 +138,7 @@ class Worker:
         finally:
             theirs.close()
         self._channel = ours
-        message = await self._receive(START_TIMEOUT_S)
+        message = await self._receive(self._settings.start_timeout_s)
         if "unavailable" in message:
             await self.stop()
             raise PipelineUnavailable(str(message["unavailable"])[:500])
@@ -191,6 +193,7 @@ class Worker:
             raise ImageRefused("the result is larger than a result may be")
         try:
             output = parse_output(self.manifest.output, body)
+            check_vocabulary(output, self.manifest.vocabulary)
         except DocumentError as error:
             raise ImageRefused(plain_reason(f"the result was refused: {error}")) from error
         seconds = message.get("seconds")

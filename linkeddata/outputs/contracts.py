@@ -5,13 +5,14 @@ from typing import Final
 
 from linkeddata.errors import DocumentError, OutputRefused
 from linkeddata.json_strict import Json, as_object
-from linkeddata.outputs import barcode, label_text, network_probe, quality
+from linkeddata.outputs import barcode, classes, label_text, network_probe, quality
 from linkeddata.outputs.shape import ImageSize, Output, read_image
 
 _PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = {
     "label-text/1": label_text.parse,
     "barcode/1": barcode.parse,
     "quality/1": quality.parse,
+    "classes/1": classes.parse,
     "network-probe/1": network_probe.parse,
 }
 CONTRACTS: Final = tuple(_PARSERS)

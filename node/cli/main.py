@@ -38,6 +38,7 @@ COMMANDS: Final[dict[str, str]] = {
     "pin": "node.cli.pin:pin",
     "export": "node.cli.export:export",
     "findings": "node.cli.findings:findings",
+    "pipelines": "node.cli.pipelines:pipelines",
     "review": "node.cli.review:review",
     "retract": "node.cli.retract:retract",
     "corrections": "node.cli.corrections:corrections",

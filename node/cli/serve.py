@@ -70,7 +70,11 @@ def serve(node_dir: Path, verbose: bool) -> None:
 
 async def _serve(folder: NodeFolder, *, verbose: bool) -> None:
     settings = folder.settings
-    app = build_application(folder, catalogue=Catalogue.of(settings.jobs.pipelines), clock=lambda: datetime.now(UTC))
+    app = build_application(
+        folder,
+        catalogue=Catalogue.of(settings.jobs.pipelines, models=settings.models_path),
+        clock=lambda: datetime.now(UTC),
+    )
     access_log = logging.getLogger("vasculum.access")
     runner = web.AppRunner(app, access_log=access_log, handle_signals=False, logger=server_log())
     click.echo(f"{settings.node.name}: starting (workers load their models) ..")
