@@ -21,8 +21,10 @@ from aiohttp import web
 from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
+from cas.durable import hash_descriptor
 from cas.errors import BlobArchived, BlobChanged, BlobNotFound, StoreFailed
 from cas.ids import ContentId
+from cas.scrub import doubt
 from federation.http_transport import HttpTransport
 from linkeddata.pipeline import WorkUnit
 from node.folder import NodeFolder
@@ -235,6 +237,9 @@ def _build_jobs(
             remote.bytes.note_use(cid, now=clock())
             tiers.saw(cid)
             care.took_for_job(blob.place.volume, blob.size)
+            if hash_descriptor(blob.fd)[0] != cid:  # a result cites this id: it may not come from damaged bytes
+                doubt(folder.blobs, cid)
+                raise BlobChanged("its bytes are damaged: they no longer give its id")
         except BaseException:
             blob.close()
             raise

@@ -27,7 +27,7 @@ from node.cli.main import run
 from node.folder import NodeFolder, open_folder
 from node.services.care import Care
 from node.services.intake_bytes import volume_home
-from node.web.keys import PREVIEWS
+from node.web.keys import ENGINE, PREVIEWS
 from node.web.listen import AT_ONCE
 from runners.catalogue import Catalogue
 from runners.engine import EngineHooks
@@ -528,6 +528,23 @@ async def test_every_way_to_read_a_volume_is_counted(
             made[0].open_image(ContentId.of(data).hex)
         still_open = [os.readlink(link) for link in folder.iterdir() if link.is_symlink() and os.path.lexists(link)]
         assert str(file) not in still_open, "a job that cannot begin leaves no file open"
+
+
+async def test_a_job_gets_no_damaged_bytes_and_the_file_is_scrubbed_next(make_node: Make, tmp_path: Path) -> None:
+    node = filled(make_node, tmp_path / "a", count=2)
+    app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
+    async with TestClient(TestServer(app, host="127.0.0.1")):
+        open_image = app[ENGINE]._hooks.open_image
+        good, bad = ContentId.of(jpeg(0)), ContentId.of(jpeg(1))
+        with node.blobs.index.transaction() as conn:
+            conn.execute("UPDATE location SET checked = '2026-11-01'")
+        rot(tmp_path / "a" / "images" / "1.jpg")
+        with open_image(good.hex) as image:
+            assert image.fd >= 0
+        with pytest.raises(BlobChanged, match="damaged"):
+            open_image(bad.hex)
+        first = node.blobs.index.select("SELECT sha FROM location WHERE checked = ''")
+        assert [row["sha"] for row in first] == [bad.digest]
 
 
 async def test_previews_and_ipfs_are_counted_for_the_volume(
