@@ -40,6 +40,7 @@ from linkeddata.dwca_meta import (
 )
 from linkeddata.dwca_text import MAX_ROW_CHARS, TableReader
 from linkeddata.source import SourceMedia, SourceRow
+from linkeddata.spool import open_spool
 
 _NOT_TABLES: Final = (".xml", ".md", ".pdf", ".html", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 _REFERS: Final = ("dwc:occurrenceID", "ac:associatedSpecimenReference")
@@ -193,7 +194,7 @@ def read_tables(
         DwcaError: a table is in an encoding that does not exist.
     """
     _check_encoding(specimens)
-    spool = sqlite3.connect("")  # a temporary file that SQLite removes itself
+    spool = open_spool()
     try:
         spool.executescript(_SPOOL)
         yield Archive(files=files, description=description, specimens=specimens, media_tables=media, spool=spool)

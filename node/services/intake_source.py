@@ -23,6 +23,7 @@ from linkeddata.file_match import FileMatch, FileRule, is_image_name, match_file
 from linkeddata.ingest_plan import Keys
 from linkeddata.plain_tables import PlainFiles, is_plain_table, mapping_path, open_plain, read_mapping
 from linkeddata.source import SourceMedia, SourceRow, row_of
+from linkeddata.spool import open_spool
 
 MAX_NOTES_PER_CODE: Final = 1000
 """Findings of one kind that are kept one by one; of more, only how many there are."""
@@ -183,7 +184,7 @@ class Intake:
 
 def new_spool() -> sqlite3.Connection:
     """An empty spool: a temporary file that SQLite removes itself."""
-    spool = sqlite3.connect("")
+    spool = open_spool()
     spool.executescript(
         """CREATE TABLE row (number INTEGER PRIMARY KEY, key TEXT, digest TEXT, twin TEXT, body BLOB,
              is_first INTEGER NOT NULL);
