@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Final
 
 from node.storage.db import Database
-from node.storage.search_index import TABLES, write
+from node.storage.search_index import EVERYTHING, TABLES, note_changes, write
 
 NEXT: Final = "next_"
 BATCH: Final = 500
@@ -145,5 +145,6 @@ def _swap(database: Database, token: str) -> int:
         for table in TABLES:
             conn.execute(f"DROP TABLE {table}")
             conn.execute(f"ALTER TABLE {NEXT}{table} RENAME TO {table}")
+        note_changes(conn, *EVERYTHING)
         conn.execute("DELETE FROM meta WHERE key IN ('search_rebuild', 'search_stale')")
         return int(conn.execute("SELECT count(*) FROM specimen_facet").fetchone()[0])

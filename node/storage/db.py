@@ -34,6 +34,7 @@ from typing import Final, Self, TypeVar
 from urllib.parse import quote
 
 from cas.disk import why_refused
+from node.storage.search_columns import SearchColumns
 from node.storage.search_index import reindex
 from node.storage.search_sql import add_functions
 
@@ -79,6 +80,8 @@ class Database:
         self._connections: list[sqlite3.Connection] = []
         self._watcher: sqlite3.Connection | None = None
         self._closed = False
+        self.columns = SearchColumns(lambda: connect(path, read_only=True, only_reads=only_reads))
+        """Of the search tables; loaded when somebody asks and they are large."""
 
     @classmethod
     def open(cls, path: Path) -> Self:
@@ -225,6 +228,7 @@ class Database:
             self._queue.put(None)
         if thread is not None:
             thread.join()
+        self.columns.close()
         self._readers.shutdown(wait=True)
         for conn in self._connections:
             conn.close()

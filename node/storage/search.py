@@ -14,6 +14,7 @@ It leaves out: similarity, other nodes.
 import base64
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,11 +26,13 @@ from linkeddata.json_strict import Json, parse_json
 from linkeddata.search_terms import SEARCH_PARAMETERS, TEXTUAL, Kind, find_parameter
 from linkeddata.selection import All, Annotated, Condition, Selection, Words, leaves
 from node.access import Viewer
+from node.storage.search_columns import SearchColumns
 from node.storage.search_sql import (
     COLUMNS,
     PUBLIC,
     Query,
     fts_query,
+    has_words,
     marks,
     shown_flags,
     split_words,
@@ -137,8 +140,22 @@ def search(
     return look(conn, selection, viewer, Wanted(limit=limit, after=after))
 
 
-def look(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, wanted: Wanted) -> SearchPage:
+def look(
+    conn: sqlite3.Connection,
+    selection: Selection,
+    viewer: Viewer,
+    wanted: Wanted,
+    *,
+    columns: SearchColumns | None = None,
+) -> SearchPage:
     """A page of what fits, with counts.
+
+    Args:
+        conn: inside a transaction; with ``columns``, one in which nothing was read yet.
+        selection: what is asked.
+        viewer: who asks.
+        wanted: which part of the answer.
+        columns: of the same database, in memory; without them, or when they cannot tell, the tables are asked.
 
     Raises:
         SelectionError: an unknown order, facet or page, or a parameter that is for staff.
@@ -147,18 +164,33 @@ def look(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, wanted:
     facets = tuple(_facet_name(name) for name in wanted.facets)
     if len(facets) > MAX_FACETS:
         raise SelectionError(f"at most {MAX_FACETS} facets in one question")
-    total, counted = _facets(conn, selection, viewer, facets, wanted.facet_limit)
-    if wanted.sort == RELEVANCE and selection.q is not None:
-        rows, following = _best(conn, selection, viewer, wanted.limit), None
+    is_ranked = wanted.sort == RELEVANCE and selection.q is not None
+    known = None
+    if columns is not None:
+        after = _read_cursor(wanted.after, "")[1] if wanted.after and not wanted.sort else None
+        page = (after, wanted.limit + 1) if not wanted.sort else (None, MAX_RANKED) if is_ranked else None
+        most = min(wanted.facet_limit, MAX_FACET_VALUES)
+        known = columns.count(conn, selection, viewer, facets=facets, facet_limit=most, page=page)
+    if known is None:
+        total, counted = _facets(conn, selection, viewer, facets, wanted.facet_limit)
+        no_value = count_no_value(conn, selection, viewer)
+    else:
+        total, no_value = known.total, tuple(NoValue(keys=keys, count=number) for keys, number in known.no_value)
+        counted = tuple(Facet(field=name, counts=found) for name, found in zip(facets, known.facets, strict=True))
+    if is_ranked:
+        rows = _best(conn, selection, viewer, wanted.limit, among=None if known is None else known.numbers)
+        following = None
+    elif known is not None and not wanted.sort:
+        rows, following = _numbered(conn, known.numbers, viewer, wanted.limit)
     else:
         rows, following = _page(conn, selection, viewer, wanted, total)
     return SearchPage(
         hits=tuple(_hit(conn, row, selection, viewer) for row in rows),
         total=total,
         next=following,
-        no_value=count_no_value(conn, selection, viewer),
+        no_value=no_value,
         facets=counted,
-        ranked=min(total, MAX_RANKED) if wanted.sort == RELEVANCE and selection.q is not None else None,
+        ranked=min(total, MAX_RANKED) if is_ranked else None,
     )
 
 
@@ -252,8 +284,25 @@ def _page(
     return kept, _cursor(wanted.sort, kept[-1]["sorted_by"], kept[-1]["n"])
 
 
-def _best(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, limit: int) -> list[sqlite3.Row]:
-    """The best by bm25 among the first hits; not paged, because a rank moves with every record that is added."""
+def _numbered(
+    conn: sqlite3.Connection, numbers: tuple[int, ...], viewer: Viewer, limit: int
+) -> tuple[list[sqlite3.Row], str | None]:
+    """The page of these hits, one more than it holds among them when there are more."""
+    rows = conn.execute(
+        f"""SELECT {_FIELDS} FROM specimen_facet f JOIN record r ON r.iri = f.iri
+            WHERE f.n IN (SELECT value FROM json_each(:numbers)) ORDER BY f.n""",
+        {"numbers": json.dumps(numbers[:limit]), "staff": viewer.is_staff},
+    ).fetchall()
+    return rows, _cursor("", None, numbers[limit - 1]) if len(numbers) > limit else None
+
+
+def _best(
+    conn: sqlite3.Connection, selection: Selection, viewer: Viewer, limit: int, *, among: Sequence[int] | None = None
+) -> list[sqlite3.Row]:
+    """The best by bm25 among the first hits; not paged, because a rank moves with every record that is added.
+
+    ``among`` are the first hits, where they are known.
+    """
     query = Query({"staff": viewer.is_staff, "limit": limit, "most": MAX_RANKED})
     words, others = split_words(selection)
     if words is None:
@@ -261,7 +310,10 @@ def _best(conn: sqlite3.Connection, selection: Selection, viewer: Viewer, limit:
     inner = f"specimen_text t WHERE {_matching(words, query, 't')}"
     if viewer.is_staff:
         inner = inner.replace(" AND t.rowid > 0", "")
-    if others.tree != All():
+    if among is not None:
+        last, numbers = query.bind(max(among, default=0)), query.bind(json.dumps(among))
+        inner += f" AND t.rowid <= {last} AND +t.rowid IN (SELECT value FROM json_each({numbers}))"
+    elif others.tree != All():
         inner += (
             f" AND +t.rowid IN (SELECT f.n FROM specimen_facet f WHERE {where(others, viewer, query, is_counted=True)})"
         )
@@ -320,10 +372,10 @@ def _marks_of(conn: sqlite3.Connection, n: int, tree: Condition, viewer: Viewer)
     for leaf in leaves(tree):
         query = Query({"n": n})
         if isinstance(leaf, Annotated):
-            text = marks(leaf, viewer, query)
+            text = marks(leaf, viewer, query, is_one=True)
         elif isinstance(leaf, Words) and fts_query(leaf.text):
             words = " OR ".join(part for part in _parts(fts_query(leaf.text)))
-            text = f"k.id IN (SELECT rowid FROM annotation_text WHERE annotation_text MATCH {query.bind(words)})"
+            text = has_words(query.bind(words))
             text += "" if viewer.is_staff else " AND k.is_public = 1"
         else:
             continue

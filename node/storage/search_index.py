@@ -1,7 +1,7 @@
 """The search tables: what is published about each specimen, in columns, words and marked regions.
 
-Owns the tables specimen_facet, specimen_text, annotation_mark, annotation_text and search_dirty. All but the last are
-derived from record, medium and annotation and can be rebuilt at any time.
+Owns the tables specimen_facet, specimen_text, annotation_mark, annotation_text, search_dirty and
+search_change. All but the last two are derived from record, medium and annotation and can be rebuilt at any time.
 
 Invariants:
 - Only the public projection is indexed. What was withheld from a record can therefore not be found by any query.
@@ -29,6 +29,9 @@ from node.storage.search_document import SearchDocument, decimal_of, read_docume
 
 MAX_TEXT_BYTES: Final = 200_000
 """Text indexed per specimen; a label has hundreds of characters, this bounds a hostile record."""
+CHANGES_KEPT: Final = 50_000
+"""Entries of the log of changes; whoever is further behind reads everything again."""
+EVERYTHING: Final = (-(1 << 62), 1 << 62)
 MAX_MARKS: Final = 2000
 """Regions indexed per specimen, for the same reason."""
 TABLES: Final = ("specimen_facet", "specimen_text", "annotation_mark", "annotation_text")
@@ -78,7 +81,7 @@ def index_new(conn: sqlite3.Connection, specimens: Iterable[NewSpecimen]) -> Non
     lowest, highest = conn.execute(
         "SELECT coalesce((SELECT min(n) FROM specimen_facet), 0), coalesce((SELECT max(n) FROM specimen_facet), 0)"
     ).fetchone()
-    lowest, highest = min(0, lowest), max(0, highest)
+    lowest, highest = before = min(0, lowest), max(0, highest)
     rows, words = [], []
     columns: tuple[str, ...] = ()
     for item in many:
@@ -99,6 +102,17 @@ def index_new(conn: sqlite3.Connection, specimens: Iterable[NewSpecimen]) -> Non
         f"INSERT INTO specimen_facet ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})", rows
     )
     conn.executemany("INSERT INTO specimen_text (rowid, body) VALUES (?, ?)", words)
+    if lowest < before[0]:
+        note_changes(conn, lowest, before[0] - 1)
+    if highest > before[1]:
+        note_changes(conn, before[1] + 1, highest)
+
+
+def note_changes(conn: sqlite3.Connection, low: int, high: int) -> None:
+    """Writes down that specimens with these numbers (both included) changed, for who keeps columns in memory."""
+    seq = conn.execute("INSERT INTO search_change (low, high) VALUES (?, ?)", (low, high)).lastrowid or 0
+    if seq % 1000 == 0:
+        conn.execute("DELETE FROM search_change WHERE seq <= ?", (seq - CHANGES_KEPT,))
 
 
 def write(conn: sqlite3.Connection, iri: str, *, prefix: str = "") -> bool:
@@ -128,6 +142,8 @@ def write(conn: sqlite3.Connection, iri: str, *, prefix: str = "") -> bool:
         f"INSERT OR REPLACE INTO {prefix}specimen_facet ({', '.join(values)}) VALUES ({', '.join('?' * len(values))})",
         tuple(values.values()),
     )
+    if not prefix:
+        note_changes(conn, n, n)
     _write_text(conn, n, text, prefix, is_new=old is None)
     _write_marks(conn, n, marks, prefix, is_new=old is None)
     return True
@@ -143,6 +159,7 @@ def reindex(conn: sqlite3.Connection) -> int:
         conn.execute("DELETE FROM specimen_facet WHERE iri = ?", (iri,))
     for iri in iris:
         write(conn, iri)
+    note_changes(conn, *EVERYTHING)
     conn.execute("DELETE FROM meta WHERE key = 'search_stale'")
     return len(iris)
 
@@ -169,6 +186,8 @@ def _number(conn: sqlite3.Connection, iri: str, prefix: str, *, is_private: bool
 def _remove(conn: sqlite3.Connection, n: int, prefix: str) -> None:
     conn.execute(f"DELETE FROM {prefix}specimen_facet WHERE n = ?", (n,))
     conn.execute(f"DELETE FROM {prefix}specimen_text WHERE rowid = ?", (n,))
+    if not prefix:
+        note_changes(conn, n, n)
     _write_marks(conn, n, [], prefix, is_new=False)
 
 

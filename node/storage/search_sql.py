@@ -140,7 +140,7 @@ def without_value(selection: Selection, viewer: Viewer) -> list[tuple[tuple[str,
     items = selection.tree.items if isinstance(selection.tree, All) else (selection.tree,)
     found: list[tuple[tuple[str, ...], str, dict[str, Any]]] = []
     for number, item in enumerate(items):
-        keys = tuple(dict.fromkeys(key_of(leaf) for leaf in leaves(item) if _may_be_undecided(leaf)))
+        keys = tuple(dict.fromkeys(key_of(leaf) for leaf in leaves(item) if may_be_undecided(leaf)))
         if not keys:
             continue
         query = Query()
@@ -152,7 +152,7 @@ def without_value(selection: Selection, viewer: Viewer) -> list[tuple[tuple[str,
             others = rest
         if others.tree != All():
             parts.append(condition(others.tree, viewer, query))
-        is_plain = len(keys) == 1 and all(key_of(leaf) == keys[0] and _may_be_undecided(leaf) for leaf in leaves(item))
+        is_plain = len(keys) == 1 and all(key_of(leaf) == keys[0] and may_be_undecided(leaf) for leaf in leaves(item))
         parts.append(f"f.{COLUMNS[keys[0]][0]} IS NULL" if is_plain else f"({condition(item, viewer, query)}) IS NULL")
         found.append((keys, " AND ".join(parts), query.params))
     return found
@@ -171,8 +171,13 @@ def condition(item: Condition, viewer: Viewer, query: Query) -> str:
             return _leaf(item, viewer, query)
 
 
-def marks(item: Annotated, viewer: Viewer, query: Query) -> str:
-    """Which rows of ``annotation_mark k`` fit."""
+def has_words(name: str) -> str:
+    """Whether the text of one ``annotation_mark k`` has the words of a bound full-text query."""
+    return f"EXISTS (SELECT 1 FROM annotation_text t WHERE t.rowid = k.id AND t.body MATCH {name})"
+
+
+def marks(item: Annotated, viewer: Viewer, query: Query, *, is_one: bool = False) -> str:
+    """Which rows of ``annotation_mark k`` fit; ``is_one``: they are few, each of them is asked."""
     parts = [] if viewer.is_staff else ["k.is_public = 1"]
     if item.classes:
         parts.append(f"k.class IN ({', '.join(query.bind(value) for value in item.classes)})")
@@ -183,11 +188,9 @@ def marks(item: Annotated, viewer: Viewer, query: Query) -> str:
         parts.append(f"k.score >= {query.bind(float(item.score_min))}")
     if item.text:
         words = fts_query(item.text)
-        parts.append(
-            f"k.id IN (SELECT rowid FROM annotation_text WHERE annotation_text MATCH {query.bind(words)})"
-            if words
-            else "0"
-        )
+        name = query.bind(words)
+        among = f"k.id IN (SELECT rowid FROM annotation_text WHERE annotation_text MATCH {name})"
+        parts.append((has_words(name) if is_one else among) if words else "0")
     return " AND ".join(parts) or "1"
 
 
@@ -201,7 +204,7 @@ def _either(item: Either, viewer: Viewer, query: Query) -> str:
         if isinstance(option, Equals) and kind is Kind.FLAG:
             flags.append(option.value)
         elif isinstance(option, Equals) and kind in (Kind.TEXT, Kind.VOCABULARY):
-            by_key.setdefault(option.key, []).extend(_spellings(option))
+            by_key.setdefault(option.key, []).extend(spellings(option))
         else:
             parts.append(condition(option, viewer, query))
     parts += [_in(key, values, query) for key, values in by_key.items()]
@@ -272,7 +275,7 @@ def _equals(leaf: Equals, query: Query) -> str:
         return f"f.{COLUMNS[leaf.key][0]} = {query.bind(float(leaf.value))}"
     if kind is Kind.DATE:
         return _span(Span(leaf.key, leaf.value, leaf.value), query)
-    return _in(leaf.key, _spellings(leaf), query)
+    return _in(leaf.key, spellings(leaf), query)
 
 
 def _in(key: str, values: list[str], query: Query) -> str:
@@ -296,7 +299,8 @@ def _any(key: str, test: Any) -> str:
     return parts[0] if len(parts) == 1 else f"({' OR '.join(parts)})"
 
 
-def _spellings(leaf: Equals) -> list[str]:
+def spellings(leaf: Equals) -> list[str]:
+    """Texts that count as the value that is asked for."""
     value = unicodedata.normalize("NFC", leaf.value).strip()
     kind = SEARCH_PARAMETERS[leaf.key].kind
     if kind is Kind.VOCABULARY:  # PRESERVED_SPECIMEN, TYPE_SPECIES, NORTH_AMERICA
@@ -350,7 +354,8 @@ def _joined(operator: str, parts: list[str]) -> str:
     return parts[0]
 
 
-def _may_be_undecided(leaf: Leaf) -> bool:
+def may_be_undecided(leaf: Leaf) -> bool:
+    """Whether a record may lack the value that this is about."""
     if isinstance(leaf, Equals | Like | Span):
         return SEARCH_PARAMETERS[leaf.key].kind not in (Kind.BOOLEAN, Kind.FLAG) and leaf.key != "localAccess"
     return isinstance(leaf, Within)

@@ -98,8 +98,10 @@ async def _look(
 
         wanted = replace(wanted, facets=SHOWN_FACETS)
 
+    database = request.app[DATABASE]
+
     def read(conn: sqlite3.Connection) -> tuple[SearchPage, dict[str, bool], Covered | None]:
-        page = look(conn, question.selection, viewer, wanted)
+        page = look(conn, question.selection, viewer, wanted, columns=database.columns)
         media = [hit.medium for hit in page.hits if hit.medium is not None] if form == "html" else []
         shown = {
             medium: _has_bytes(conn, medium) and decide(viewer, Door.BYTES, medium_facts(conn, medium)).allowed
@@ -108,7 +110,7 @@ async def _look(
         return page, shown, covered(conn, question.selection, viewer) if question.covers else None
 
     try:
-        return await request.app[DATABASE].read(read, limit_s=LIMIT_S)
+        return await database.read(read, limit_s=LIMIT_S)
     except sqlite3.OperationalError as error:
         if "interrupted" not in str(error):
             raise

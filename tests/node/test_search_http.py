@@ -306,7 +306,7 @@ async def test_the_best_of_a_full_text_question_come_first(make_node: Make, tmp_
 async def test_a_question_that_takes_too_long_is_stopped_with_a_hint(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def for_ever(conn: sqlite3.Connection, *_: object) -> None:
+    def for_ever(conn: sqlite3.Connection, *_: object, **_options: object) -> None:
         conn.execute(
             "WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM c) SELECT count(*) FROM c"
         ).fetchone()

@@ -5,6 +5,8 @@ import sqlite3
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import example, given, settings
@@ -29,7 +31,9 @@ from linkeddata.selection import (
     parse_where,
 )
 from node.access import ANONYMOUS, STAFF, Viewer
-from node.storage.search import Wanted, look
+from node.storage.db import connect
+from node.storage.search import Facet, Wanted, look
+from node.storage.search_columns import SearchColumns
 from node.storage.search_media import covered
 
 Answer = bool | None
@@ -45,6 +49,15 @@ def conn(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connectio
     with database.reader(limit_s=None) as reading:
         yield reading
     database.close()
+
+
+@pytest.fixture(scope="module")
+def columns(conn: sqlite3.Connection) -> SearchColumns:
+    """Of the same database, in memory."""
+    (_, _, path) = conn.execute("PRAGMA database_list").fetchone()
+    found = SearchColumns(lambda: connect(Path(path), read_only=True))
+    found.load()
+    return found
 
 
 # ---------------------------------------------------------------------- the oracle
@@ -263,6 +276,54 @@ def test_a_search_finds_what_the_oracle_finds(conn: sqlite3.Connection, tree: Co
         assert {fold(name): number for name, number in page.facets[0].counts} == families
         found = Counter(flag for truth in seen if truth.iri in expected for flag in flags(truth, viewer))
         assert dict(page.facets[1].counts) == found
+
+
+@settings(max_examples=250, deadline=None)
+@given(TREES)
+@example(parse_where("!country=Brazil").tree)
+@example(parse_where("country=BR country=Peru year=1817,*").tree)
+@example(parse_where("q=rio !basisOfRecord=FOSSIL_SPECIMEN").tree)
+@example(parse_where("localAccess=private").tree)
+def test_columns_in_memory_find_what_the_tables_find(
+    conn: sqlite3.Connection, columns: SearchColumns, tree: Condition
+) -> None:
+    selection = Selection.of(tree)
+    for viewer in (ANONYMOUS, STAFF):
+        for facets in ((), ("family", "year"), ("country",)):
+            by_tables = look(conn, selection, viewer, Wanted(limit=20, facets=facets))
+            by_columns = look(conn, selection, viewer, Wanted(limit=20, facets=facets), columns=columns)
+            assert replace(by_columns, facets=()) == replace(by_tables, facets=())
+            for one, other in zip(by_columns.facets, by_tables.facets, strict=True):
+                assert folded(one) == folded(other)
+            if by_tables.next is not None:
+                wanted = Wanted(limit=20, facets=facets, after=by_tables.next)
+                assert (
+                    look(conn, selection, viewer, wanted, columns=columns).hits
+                    == look(conn, selection, viewer, wanted).hits
+                )
+        if selection.q is not None:
+            best = Wanted(limit=20, sort="relevance")
+            assert look(conn, selection, viewer, best, columns=columns) == look(conn, selection, viewer, best)
+
+
+def folded(facet: Facet) -> list[tuple[str, int]]:
+    """A group of spellings is shown by one of them."""
+    return [(fold(name), number) for name, number in facet.counts]
+
+
+@pytest.mark.parametrize(
+    ("where", "is_held"),
+    [
+        ("family=Fabaceae", True), ("", True), ("country=BR year=1817,1820 !typeStatus=holotype", True),
+        ("q=rio family=Fabaceae", True), ("annotation.class=barcode hasCoordinate=true", True),
+        ("decimalLatitude=-20,0", True), ("catalogNumber=1", False), ("family~F*", False), ("eventDate=1817", False),
+        ("issue=ZERO_COORDINATE", False), ("q=rio", False),
+    ],
+)  # fmt: skip
+def test_which_questions_the_columns_answer(
+    conn: sqlite3.Connection, columns: SearchColumns, where: str, is_held: bool
+) -> None:
+    assert (columns.count(conn, parse_where(where), ANONYMOUS) is not None) == is_held
 
 
 @settings(max_examples=60, deadline=None)
