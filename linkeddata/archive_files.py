@@ -8,6 +8,7 @@ Invariants:
 - A file whose name is not text cannot be named in a record; it is listed in ``unnamable`` and otherwise left alone.
 """
 
+import io
 import lzma
 import zipfile
 import zlib
@@ -18,7 +19,10 @@ from typing import IO, Final, Protocol
 
 from linkeddata.dwca_meta import DwcaError
 
-MAX_MEMBERS: Final = 2_000_000
+MAX_MEMBERS: Final = 200_000
+"""Of a zip; a folder may hold more, since its files need not be listed in memory with all that a zip says of each."""
+MAX_DIRECTORY_BYTES: Final = 24 * 1_048_576
+"""Of the list of members, which is read at once and takes some ten times as much memory."""
 MAX_RATIO: Final = 200
 """Tables of real archives reach 22 (RBINS); a zip bomb reaches 1,000."""
 RATIO_FREE_BYTES: Final = 20_000_000
@@ -127,13 +131,20 @@ class ZipFiles:
 
     def __init__(self, path: Path) -> None:
         try:
-            self._zip = zipfile.ZipFile(path)
-        except (*DAMAGE, OSError, ValueError) as error:
-            raise DwcaError(f"{path.name} is not a zip file, or it ends early") from error
+            self._stream = _BoundedReads(io.FileIO(path))
+        except OSError as error:
+            raise DwcaError(f"{path.name} cannot be read: {error.strerror}") from error
         try:
+            self._zip = zipfile.ZipFile(self._stream)
             self._members = _members(self._zip.infolist(), path)
+        except _TooMuch as error:
+            self._stream.close()
+            raise DwcaError(f"{path.name} has too many members: unpack it into a folder") from error
+        except (*DAMAGE, OSError, ValueError) as error:
+            self._stream.close()
+            raise DwcaError(f"{path.name} is not a zip file, or it ends early") from error
         except DwcaError:
-            self._zip.close()
+            self._stream.close()
             raise
 
     @property
@@ -159,6 +170,20 @@ class ZipFiles:
     def close(self) -> None:
         """See ``ArchiveFiles``."""
         self._zip.close()
+        self._stream.close()
+
+
+class _TooMuch(Exception):
+    """More was asked for in one read than the list of members may be long."""
+
+
+class _BoundedReads(io.BufferedReader):
+    """The file of a zip. The library reads the list of members in one piece: a hostile one would fill the memory."""
+
+    def read(self, size: int | None = -1) -> bytes:
+        if size is not None and size > MAX_DIRECTORY_BYTES:
+            raise _TooMuch
+        return super().read(-1 if size is None else size)
 
 
 def check_name(name: str) -> str:
@@ -178,7 +203,7 @@ def check_name(name: str) -> str:
 def _members(infos: list[zipfile.ZipInfo], path: Path) -> dict[str, zipfile.ZipInfo]:
     infos = [info for info in infos if not info.filename.endswith("/") and not _is_junk(info.filename)]
     if len(infos) > MAX_MEMBERS:
-        raise DwcaError(f"{path.name} has more than {MAX_MEMBERS} members")
+        raise DwcaError(f"{path.name} has more than {MAX_MEMBERS} members: unpack it into a folder")
     for info in infos:
         _check_member(info)
     total = sum(info.file_size for info in infos)

@@ -4,6 +4,7 @@ PyLD turns JSON-LD into quads with a loader that refuses every address; rdflib w
 Two independent readers (rdflib's own JSON-LD parser is the second) must see the same graph: a test holds them to it.
 """
 
+import re
 from collections.abc import Iterable
 from typing import Any, Final, NoReturn
 
@@ -16,6 +17,8 @@ from linkeddata.json_strict import Json
 
 FORMATS: Final[dict[str, str]] = {"turtle": "turtle", "ntriples": "nt", "nquads": "nt", "rdfxml": "pretty-xml"}
 """Our name -> rdflib's name. Everything is in the default graph, where N-Quads and N-Triples are the same."""
+
+_NOT_XML: Final = re.compile(r"[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
 def to_quads(document: Json) -> str:
@@ -44,9 +47,12 @@ def to_graph(documents: Iterable[Json]) -> rdflib.Graph:
 
 
 def serialise(documents: Iterable[Json], form: str) -> str:
-    """Documents in one of ``FORMATS``."""
-    graph = to_graph(documents)
-    return str(graph.serialize(format=FORMATS[form]))
+    """Documents in one of ``FORMATS``.
+
+    XML has no way to write control characters (XML 1.0, production 2): a sign stands in their place there.
+    """
+    text = str(to_graph(documents).serialize(format=FORMATS[form]))
+    return _NOT_XML.sub("\ufffd", text) if form == "rdfxml" else text
 
 
 def _refuse_remote(url: str, _options: dict[str, Any]) -> NoReturn:

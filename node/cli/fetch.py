@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cas.remote import RemoteRow
 from node.cli.errors import CommandFailed, UserError
+from node.cli.say import say
 from node.cli.store_work import opened, size_text
 from node.folder import NodeFolder
 from node.services.remote_media import Outcome, RemoteMedia
@@ -128,7 +129,7 @@ def _say(counts: Counter[str], size: int, left: int, failures: list[Outcome], *,
         click.echo(f"  {left} not fetched: the budget is used up ([remote] budget_gib in node.toml)")
     for outcome in failures[:_SHOWN]:
         until = f", not before {outcome.until:%Y-%m-%d %H:%M} UTC" if outcome.until else ""
-        click.echo(f"  {outcome.url}: {outcome.reason}{until}")
+        say(f"  {outcome.url}: {outcome.reason}{until}")
     if len(failures) > _SHOWN:
         click.echo(f"  and {len(failures) - _SHOWN} more: --failed lists them")
 
@@ -145,7 +146,7 @@ def _show_failed(remote: RemoteMedia, *, as_json: bool) -> None:
                 )
             )
         else:
-            click.echo(f"{row.url}: {row.reason} ({row.failures} times, not before {row.not_before[:16]})")
+            say(f"{row.url}: {row.reason} ({row.failures} times, not before {row.not_before[:16]})")
     if not count and not as_json:
         click.echo("nothing failed")
 

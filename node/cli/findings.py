@@ -11,6 +11,7 @@ import click
 
 from linkeddata.issues import FLAGS
 from node.cli.errors import UserError
+from node.cli.say import say
 from node.config import ConfigError, load_settings
 from node.storage.db import Database, DatabaseError
 from node.storage.issues import count_issues, count_levels
@@ -61,7 +62,7 @@ def findings(
                 if as_json:
                     sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
                 else:
-                    click.echo(f"{row['source']}  {row['key'] or '-'}  {row['code']}: {row['message']}")
+                    say(f"{row['source']}  {row['key'] or '-'}  {row['code']}: {row['message']}")
     finally:
         database.close()
     if not as_json:

@@ -16,6 +16,7 @@ from linkeddata.dwca_meta import DwcaError
 from linkeddata.plain_tables import draft_mapping, is_plain_table, mapping_path
 from node.cli.errors import CommandFailed, UserError
 from node.cli.pyramids import build_all
+from node.cli.say import say
 from node.cli.store_work import size_text
 from node.config import ConfigError, Settings
 from node.folder import FolderBusy, NodeFolder, ingest_lock, open_folder
@@ -227,7 +228,7 @@ def _say_dry_run(work: Ingest, intake: Intake, *, as_json: bool) -> None:
     if hours is not None:
         click.echo(f"  time         {_time_text(hours)} of reading and hashing")
     for note in itertools.islice(intake.notes, 10):
-        click.echo(f"  finding      {note.code}: {note.message}")
+        say(f"  finding      {note.code}: {note.message}")
     if plan.brake_reason:
         click.echo(
             f"  HELD         {plan.brake_reason}; to go ahead, the same command with --accept-plan {plan.id} "
@@ -246,7 +247,7 @@ def _time_text(hours: float) -> str:
 def _listing(title: str, names: tuple[str, ...], what: str) -> None:
     if names:
         shown = ", ".join(names[:5]) + (", .." if len(names) > 5 else "")
-        click.echo(f"  {title:<12} {len(names)} {what}: {shown}")
+        say(f"  {title:<12} {len(names)} {what}: {shown}")
 
 
 def _hours(intake: Intake, files: Matched) -> float | None:

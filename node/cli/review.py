@@ -14,6 +14,7 @@ from linkeddata.statement import regions_of
 from node.cli.errors import CommandFailed, UserError
 from node.cli.node_database import open_database
 from node.cli.person import person
+from node.cli.say import say
 from node.config import ConfigError, Settings, load_settings
 from node.services import requests as job_requests
 from node.services import review as service
@@ -74,9 +75,7 @@ def list_statements(
         return
     for item in documents:
         notes = f"  [{', '.join(note['code'] for note in item['findings'])}]" if item["findings"] else ""
-        click.echo(
-            f"{item['id']}  {item['output']}  {item['score'] or '-':5}  {item['class'] or '-'}  {item['text']}{notes}"
-        )
+        say(f"{item['id']}  {item['output']}  {item['score'] or '-':5}  {item['class'] or '-'}  {item['text']}{notes}")
     click.echo(f"{len(found)} of {total} {state}", err=True)
 
 
@@ -110,13 +109,13 @@ def show(node_dir: Path, statement: str, as_json: bool) -> None:
         "job",
     ):
         if found[name] not in (None, ""):
-            click.echo(f"{name:10} {found[name]}")
+            say(f"{name:10} {found[name]}")
     for number, line in enumerate(found["regions"], 1):
-        click.echo(f"line {number:<5} {line['text']}  {line['score']} {line['class']} {line['box']}")
+        say(f"line {number:<5} {line['text']}  {line['score']} {line['class']} {line['box']}")
     for note in found["findings"]:
-        click.echo(f"finding    {note['code']}: {note['message']}")
+        say(f"finding    {note['code']}: {note['message']}")
     for value in found["values"]:
-        click.echo(f"value      {value['field']}: {value['old'] or '(none)'} -> {value['new']} ({value['state']})")
+        say(f"value      {value['field']}: {value['old'] or '(none)'} -> {value['new']} ({value['state']})")
     for entry in found["log"]:
         click.echo(f"log        {entry['at']} {entry['by']}: {entry['action']}")
 
@@ -248,7 +247,7 @@ def sample(node_dir: Path, size: int | None, seed: int | None, number: int | Non
             f"  precision {item.precision.to_text()}; {len(item.open)} open"
         )
     for statement in look:
-        click.echo(f"  {statement['id']}  {statement['score'] or '-':5}  {statement['text']}")
+        say(f"  {statement['id']}  {statement['score'] or '-':5}  {statement['text']}")
     if look:
         click.echo(f"look at them on the page /review?sample={found[0].id}, or with `vasculum review show`", err=True)
 

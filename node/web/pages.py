@@ -7,11 +7,13 @@ Invariants:
 
 import importlib.resources
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 import jinja2
 from aiohttp import web
+from markupsafe import Markup
 
 from node.access import ANONYMOUS, Viewer
 from node.services.job_rules import policy_from
@@ -21,6 +23,7 @@ from node.web.negotiate import JSON_LD, wants_html
 from node.web.session import COOKIE, SESSION_LIFETIME, comes_from_here, read_form, redeem_token
 from node.web.viewer import session_of, viewer_of
 
+_UNSEEN: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 CSP: Final = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; "
     "frame-ancestors 'none'; base-uri 'none'"
@@ -68,9 +71,20 @@ def make_environment() -> jinja2.Environment:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=shown,
     )
     environment.globals["called"] = called
     return environment
+
+
+def shown(value: object) -> object:
+    """A value as it may stand on a page: control characters and marks that turn the direction of a line would change or
+    hide what stands beside it, so a sign is shown in their place. Letters of scripts written from the right need none.
+    """
+    if not isinstance(value, str) or _UNSEEN.search(value) is None:
+        return value
+    plain = _UNSEEN.sub("\ufffd", value)
+    return Markup(plain) if isinstance(value, Markup) else plain  # noqa: S704 - was markup before
 
 
 def called(body: Mapping[str, Any]) -> str:

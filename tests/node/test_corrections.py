@@ -11,12 +11,13 @@ import pytest
 from federation_world import MANIFEST
 from review_world import CODES, ReviewWorld, code_result, line, review_world, text_result
 
+from linkeddata.spreadsheet import inert
 from node.cli.main import run
 from node.folder import NodeFolder
 from node.services import retract, review
 from node.services.corrections import CorrectionTable, export_table
 from node.services.retract import RunSelection
-from node.sheet_files import inert, write_table
+from node.sheet_files import write_table
 
 Make = Callable[..., NodeFolder]
 
