@@ -341,6 +341,25 @@ def _is_empty(folder: Path) -> bool:
         return True
 
 
+def discard(store: BlobStore, cid: ContentId) -> None:
+    """Removes the store's own copy of some bytes at once: something made here that must not be given out any more.
+
+    Nothing is remembered: the same bytes may be stored again. Files of the institution stay, copies in tiers wait for
+    the next run. A kill between row and file leaves a file without a row, which goes when it is stored or swept.
+
+    Raises:
+        StoreFailed: the disk refused; call again.
+    """
+    with store.index.transaction() as conn:
+        conn.execute("DELETE FROM location WHERE sha = ? AND volume = ?", (cid.digest, OWNED))
+        conn.execute("DELETE FROM quarantine WHERE sha = ? AND volume = ?", (cid.digest, OWNED))
+        _drop_blob(conn, cid.digest)
+    store.note_closing()
+    with store.index.transaction() as conn:
+        if not conn.execute("SELECT 1 FROM location WHERE sha = ? AND volume = ?", (cid.digest, OWNED)).fetchone():
+            store.tree.path(cid).unlink(missing_ok=True)
+
+
 def _drop_blob(conn: sqlite3.Connection, sha: bytes) -> None:
     """The blob and all that was derived from it, once it lies nowhere."""
     if conn.execute(

@@ -68,7 +68,9 @@ class ShownMedium:
     largest: tuple[int, int] = (0, 0)
     """Of the largest answer of the image service."""
     withheld: str = ""
-    """Why there is no picture, or only a small one."""
+    """Why there is no picture, or only a small one, or one with blacked out labels."""
+    is_redacted: bool = False
+    """The labels are blacked out."""
     title: str = ""
     licence: str = ""
     """Address of its licence, may be empty."""
@@ -138,11 +140,11 @@ def build_manifest(shown: ShownSpecimen, publisher: Publisher) -> dict[str, Json
     }
     withheld = [medium.withheld for medium in shown.media if medium.withheld]
     if withheld:
-        how = (
-            "are shown small or not at all"
-            if any(item.withheld and item.image for item in shown.media)
-            else "are not shown"
-        )
+        how = "are not shown"
+        if any(item.is_redacted for item in shown.media):
+            how = "are shown with their labels blacked out, or not at all"
+        elif any(item.withheld and item.image for item in shown.media):
+            how = "are shown small or not at all"
         reasons = "; ".join(dict.fromkeys(withheld))
         document["summary"] = _english(f"{len(withheld)} of {len(shown.media)} images {how}: {reasons}.")
     licences = {medium.licence for medium in shown.media if medium.image is not None}
@@ -286,7 +288,8 @@ def _canvas(shown: ShownSpecimen, number: int, publisher: Publisher) -> dict[str
     if medium.px_per_mm is not None:
         document["service"] = [_physical(medium.px_per_mm, canvas)]
     if medium.withheld:
-        document["summary"] = _english(f"{'Shown small' if medium.image else 'Not shown'}: {medium.withheld}.")
+        how = "Labels blacked out" if medium.is_redacted else "Shown small" if medium.image else "Not shown"
+        document["summary"] = _english(f"{how}: {medium.withheld}.")
     if medium.image is None:
         document["items"] = []
         return document

@@ -82,6 +82,14 @@ class PublicOriginal:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Redacted:
+    """The picture that is given out instead of one of a sensitive specimen: its labels are blacked out."""
+
+    content_id: ContentId
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MediumFacts:
     """What is known about the bytes of a medium."""
 
@@ -92,6 +100,8 @@ class MediumFacts:
     size_bytes: int | None
     public_original: PublicOriginal | None = None
     """None: the file itself is given out, as far as its class allows."""
+    redacted: Redacted | None = None
+    """Said of media of sensitive specimens only."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -229,7 +239,8 @@ def build_medium(
         "ods:hasEntityRelationships": [_relationship("hasDigitalSpecimen", item) for item in specimens],
     }
     is_open = access is AccessClass.OPEN and not sensitive
-    document.update(bytes_terms(facts, origin=origin, is_open=is_open))
+    is_redacted = sensitive and access is not AccessClass.PRIVATE
+    document.update(bytes_terms(facts, origin=origin, is_open=is_open, is_redacted=is_redacted))
     if variants:
         document[VARIANTS] = [_variant(item, origin=origin, is_open=is_open) for item in variants]
     if source_address and is_open and facts.content_id is None:
@@ -259,7 +270,8 @@ def with_bytes(
     """The document of a medium with what is known about its bytes now in place of what was said before."""
     is_open = access is AccessClass.OPEN and not sensitive
     kept = {term: value for term, value in document.items() if term not in _BYTES_TERMS}
-    said = bytes_terms(facts, origin=origin, is_open=is_open)
+    is_redacted = sensitive and access is not AccessClass.PRIVATE
+    said = bytes_terms(facts, origin=origin, is_open=is_open, is_redacted=is_redacted)
     return _with_entry({**kept, **said}, said, lambda entry: bool(entry.get(IS_PROCESSED)))
 
 
@@ -300,7 +312,7 @@ def _with_entry(
     return {**document, VARIANTS: changed}
 
 
-def bytes_terms(facts: MediumFacts, *, origin: str, is_open: bool) -> dict[str, Json]:
+def bytes_terms(facts: MediumFacts, *, origin: str, is_open: bool, is_redacted: bool = False) -> dict[str, Json]:
     """What a record says about bytes: their id, where they may be had, size and format."""
     terms: dict[str, Json] = {}
     if facts.content_id is not None:
@@ -311,6 +323,8 @@ def bytes_terms(facts: MediumFacts, *, origin: str, is_open: bool) -> dict[str, 
             terms["ac:accessURI"] = f"{origin}/cas/sha256/{facts.content_id.hex}"
         elif is_open and facts.public_original is not None:
             terms |= _instead(facts.content_id, facts.public_original, origin=origin)
+        elif is_redacted and facts.redacted is not None:
+            terms |= _redacted(facts.content_id, facts.redacted, origin=origin)
     if facts.width and facts.height:
         terms["exif:PixelXDimension"] = facts.width
         terms["exif:PixelYDimension"] = facts.height
@@ -363,7 +377,7 @@ _BYTES_TERMS: Final = frozenset(
     {
         "ac:hashFunction", "ac:hashValue", "vasculum:contentId", "ac:accessURI", "exif:PixelXDimension",
         "exif:PixelYDimension", "dcterms:format", "vasculum:sizeInBytes", "vasculum:publicOriginal",
-        "vasculum:originalWithheld",
+        "vasculum:originalWithheld", "vasculum:redacted",
     }
 )  # fmt: skip
 
@@ -400,6 +414,23 @@ def _instead(original: ContentId, public: PublicOriginal, *, origin: str) -> dic
         described["vasculum:sizeInBytes"] = public.size_bytes
     said = "its embedded metadata tells more than is published; the public original is the same picture without it"
     return {"ac:accessURI": address, "vasculum:originalWithheld": said, "vasculum:publicOriginal": described}
+
+
+def _redacted(original: ContentId, picture: Redacted, *, origin: str) -> dict[str, Json]:
+    """What is said of a sensitive image of which a picture with blacked out labels is given out."""
+    address = f"{origin}/cas/sha256/{picture.content_id.hex}"
+    described: dict[str, Json] = {
+        "@type": "prov:Entity",
+        "ac:hashFunction": "SHA-256",
+        "ac:hashValue": picture.content_id.hex,
+        "vasculum:contentId": str(picture.content_id),
+        "vasculum:sizeInBytes": picture.size_bytes,
+        "dcterms:format": "image/jpeg",
+        "ac:accessURI": address,
+        "prov:wasDerivedFrom": {"@id": str(original)},
+    }
+    said = "its taxon is sensitive, and labels tell the place; a picture with blacked out labels is given out"
+    return {"ac:accessURI": address, "vasculum:originalWithheld": said, "vasculum:redacted": described}
 
 
 def _identifier(title: str, value: str) -> dict[str, Json]:

@@ -7,6 +7,8 @@ Invariants:
 - Bytes of restricted media, and everything drawn from them, never leave; jobs may run on them, by policy.
 - An original whose metadata tells more than may be told is for staff only, and so is one that nobody has looked at.
 - No text read from the image of a sensitive specimen reaches any requester.
+- A picture with blacked out labels is there only where the caller says that the settings show it; what was read from
+  the picture it was made of stays.
 - Every answer carries a reason that may be shown to the requester (and gives nothing away).
 
 It leaves out: the policy for jobs (``federation.policy``), looking facts up (``node.storage.facts``), HTTP.
@@ -60,6 +62,8 @@ class Facts:
     """What the metadata of the file tells (``Door.ORIGINAL``); None: nobody has looked."""
     public_original: str | None = None
     """SHA-256 (hex) of the same picture without its metadata."""
+    is_redacted: bool = False
+    """It is a picture of a sensitive specimen on which the labels are blacked out."""
     longest_px: int | None = None
     """The longest side of the image, where it is asked for (``Door.ORIGINAL``); None when it is not known."""
 
@@ -95,6 +99,7 @@ def decide(
     anonymous_max_px: int = 0,
     restricted_thumbnail_px: int = 0,
     sensitive_px: int = 0,
+    shows_redacted: bool = False,
     withheld_for: WithheldFor = "all",
 ) -> Visibility:
     """The decision for one requester at one door.
@@ -106,9 +111,10 @@ def decide(
         anonymous_max_px: of the settings; larger originals are not for anonymous viewers. 0: no such limit.
         restricted_thumbnail_px: of the settings; how large ``Door.IMAGE`` shows what is restricted. 0: not at all.
         sensitive_px: the same for images of sensitive taxa, whose labels must not be readable.
+        shows_redacted: of the settings; pictures of sensitive taxa with blacked out labels are given out.
         withheld_for: of the settings; the luggage for which an original stays (``Door.ORIGINAL``).
     """
-    if not facts.exists:
+    if not facts.exists or (facts.is_redacted and not shows_redacted):
         return _NOT_HERE
     if viewer.is_staff:
         return _YES
@@ -134,7 +140,7 @@ def decide(
 
 
 def _decide_bytes(facts: Facts) -> Visibility:
-    if facts.sensitive:
+    if facts.sensitive and not facts.is_redacted:
         return Visibility(allowed=False, reason="the image is withheld: the specimen is of a sensitive taxon")
     if facts.access is AccessClass.OPEN:
         return _YES

@@ -34,6 +34,7 @@ from node.services.descriptor import DescriptorService
 from node.services.images import ImageService
 from node.services.job_rules import OfferedPipeline
 from node.services.jobs import JobService
+from node.services.redactions import Redactions, Settled
 from node.services.registry_ping import Heartbeat, registry_ping
 from node.services.remote_media import RemoteMedia
 from node.services.remote_needs import RemoteNeeds
@@ -92,6 +93,8 @@ JOBS_TICK_S: Final = 2
 """How soon a decision made on the command line is acted upon."""
 NONCES_TICK_S: Final = 300
 CARE_TICK_S: Final = 60
+REDACTIONS_TICK_S: Final = 300
+"""How soon pictures with blacked out labels follow what is known; the doors do not wait for it."""
 REMOTE_TICK_S: Final = 1
 """How soon a need that another process noted is looked at."""
 FETCH_END_S: Final = 1.0
@@ -308,6 +311,7 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
     scheduler.add_job(_tick(app, _finish_withdrawals), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _finish_retractions), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _look_after_bytes), "interval", seconds=CARE_TICK_S)
+    scheduler.add_job(_tick(app, _settle_redactions), "interval", seconds=REDACTIONS_TICK_S)
     scheduler.add_job(_tick(app, _ingest_sources), "interval", seconds=SOURCES_TICK_S)
     if app[SETTINGS].tiers:
         scheduler.add_job(_tick(app, _restore), "interval", seconds=JOBS_TICK_S)
@@ -402,6 +406,17 @@ async def _look_after_bytes(app: web.Application) -> None:
         if found.verdict in ("damaged", "unreadable", "volume"):
             place = f"{found.volume}:{found.path}" if found.volume else found.path
             log.error("%s: %s, %s; see `vasculum quarantine`", place, found.verdict, found.reason)
+
+
+async def _settle_redactions(app: web.Application) -> None:
+    """Pictures with blacked out labels are made, replaced or taken back, as the settings and readings say now."""
+
+    def settle() -> Settled:
+        with contextlib.closing(Redactions(app[SETTINGS], app[DATABASE], app[BLOBS])) as redactions:
+            return redactions.settle(now=app[CLOCK]())
+
+    for problem in (await asyncio.to_thread(settle)).problems:
+        log.error("a picture with blacked out labels could not be made or taken back: %s", problem)
 
 
 async def _restore(app: web.Application) -> None:

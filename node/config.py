@@ -89,7 +89,7 @@ class ImagesSection:
     preview_px: int = 1600
     anonymous_max_px: int = 0
     restricted_thumbnail_px: int = 0
-    sensitive_images: Literal["none", "small"] = "none"
+    sensitive_images: Literal["none", "small", "redacted"] = "none"
     sensitive_px: int = 200
     originals_withheld_for: Literal["nothing", "places", "all"] = "places"
     max_output_pixels: int = 25_000_000
@@ -103,6 +103,11 @@ class ImagesSection:
     def most_of_sensitive_px(self) -> int:
         """The longest side at which images of sensitive taxa are shown; 0: they are not shown."""
         return self.sensitive_px if self.sensitive_images == "small" else 0
+
+    @property
+    def shows_redacted(self) -> bool:
+        """Whether pictures of sensitive taxa are given out with their labels blacked out."""
+        return self.sensitive_images == "redacted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,11 +20,15 @@ import pyvips
 
 from linkeddata.iiif_image import confined_size
 from runners.decode import Header, Limits, decode_upright, read_header
-from runners.errors import ImageRefused
+from runners.errors import BeyondLimits, ImageRefused
 from runners.pyramid_file import SMALL_PX, page_sizes
 
 TILE_QUALITY: Final = 85
 JPEG_QUALITY: Final = 85
+REDACTED_QUALITY: Final = 90
+"""Of a whole picture that is given out in the place of an original."""
+JPEG_MOST_PX: Final = 65_500
+"""Longest side of a JPEG, as libjpeg has it."""
 WEBP_QUALITY: Final = 80
 _LOADERS: Final = {"JPEG": "jpegload_source", "MPO": "jpegload_source", "PNG": "pngload_source",
                    "TIFF": "tiffload_source", "WEBP": "webpload_source"}  # fmt: skip
@@ -115,6 +119,35 @@ def thumbnail_of_file(stream: IO[bytes], size_bytes: int, *, limits: Limits, lon
         return bytes(small.jpegsave_buffer(Q=JPEG_QUALITY, keep="none"))
     except pyvips.Error as error:
         raise _refused(header, error) from error
+
+
+def write_redacted(
+    stream: IO[bytes], size_bytes: int, out_fd: int, *, limits: Limits, boxes: list[tuple[int, int, int, int]]
+) -> Header:
+    """Writes the whole picture as a JPEG with black boxes (x, y, width, height) into an open, empty file.
+
+    The boxes are black before anything is encoded, so no block of the JPEG knows what was there.
+
+    Raises:
+        ImageRefused, MemoryError, OSError: as in ``write_pyramid``.
+    """
+    header = read_header(stream, size_bytes, limits)
+    if max(header.width, header.height) > JPEG_MOST_PX:
+        raise BeyondLimits(f"it is longer than {JPEG_MOST_PX} pixels, the most that a JPEG has")
+    image = _upright(stream, size_bytes, header, limits)
+    try:
+        for x, y, width, height in boxes:
+            black = pyvips.Image.black(width, height, bands=3).copy(interpretation="srgb")
+            image = image.insert(black, x, y)
+        if (image.width, image.height) != (header.width, header.height):
+            raise ImageRefused("a box lies outside of the picture")
+        data = image.jpegsave_buffer(Q=REDACTED_QUALITY, keep="none")
+    except pyvips.Error as error:
+        raise _refused(header, error) from error
+    view = memoryview(data)
+    while view:
+        view = view[os.write(out_fd, view) :]
+    return header
 
 
 def cut_out(fd: int, cut: Cut) -> bytes:

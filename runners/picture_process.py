@@ -1,7 +1,7 @@
 """Pictures behind walls: ``python -P -m runners.picture_process CONTROL MODE MEMORY_MIB CPU_S MAX_PIXELS MAX_BYTES``.
 
 Reads requests from its control socket, one message each, with the descriptors it needs: first where the answer goes,
-then the file to read, then (for a pyramid) the file to write. There are two modes:
+then the file to read, then (for a pyramid or a whole picture) the file to write. There are two modes:
 
 - ``fork``: for files of strangers. Every request is answered by a child that was forked for it and ends with it: what a
   hostile file does in a decoder dies with that file, and touches no other. One child always waits for the next.
@@ -11,6 +11,7 @@ An answer is a head of eight bytes (two lengths), a JSON object and, for picture
 An answer without its end is none. Nothing is believed by the parent (``runners.pictures``) unchecked.
 
 Requests (JSON): {"do": "pyramid", "tile": px}, {"do": "thumbnail", "longest": px},
+                 {"do": "redact", "boxes": [[x, y, w, h], ..]},
                  {"do": "cut", "level": n, "box": [x, y, w, h], "size": [w, h], "mirror": bool, "turn": degrees,
                   "quality": name, "format": name}
 Answers (JSON):  {"width": px, "height": px} or {} for done, {"refused": reason} or {"beyond": reason} (this file will
@@ -121,6 +122,12 @@ def _do(request: dict[str, Any], files: list[int], limits: Limits) -> tuple[dict
                 stream, size = open_descriptor(files[0])
                 with stream:
                     header = libvips.write_pyramid(stream, size, files[1], limits=limits, tile_px=request["tile"])
+                return {"width": header.width, "height": header.height}, b""
+            case "redact":
+                boxes = [(x, y, w, h) for x, y, w, h in request["boxes"]]
+                stream, size = open_descriptor(files[0])
+                with stream:
+                    header = libvips.write_redacted(stream, size, files[1], limits=limits, boxes=boxes)
                 return {"width": header.width, "height": header.height}, b""
             case "thumbnail":
                 stream, size = open_descriptor(files[0])

@@ -189,7 +189,19 @@ class Decoder:
             UnitFailed: it did not work this time.
             WorkerDied: the decoder ended over it.
         """
-        said = self._ask({"do": "pyramid", "tile": tile_px}, (image_fd, out_fd))
+        return self._write({"do": "pyramid", "tile": tile_px}, image_fd, out_fd)
+
+    def write_redacted(
+        self, image_fd: int, out_fd: int, *, boxes: Sequence[tuple[int, int, int, int]]
+    ) -> tuple[int, int]:
+        """Writes an open picture as a JPEG with black boxes into an open, empty file; returns width and height.
+
+        Raises like ``write_pyramid``.
+        """
+        return self._write({"do": "redact", "boxes": [list(box) for box in boxes]}, image_fd, out_fd)
+
+    def _write(self, request: dict[str, Any], image_fd: int, out_fd: int) -> tuple[int, int]:
+        said = self._ask(request, (image_fd, out_fd))
         width, height = said.facts.get("width"), said.facts.get("height")
         if not isinstance(width, int) or not isinstance(height, int):
             raise WorkerDied("the decoder answered something else")

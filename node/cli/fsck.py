@@ -16,7 +16,7 @@ from cas.tier_care import TierCheck
 from node.cli.errors import CommandFailed, UserError
 from node.config import ConfigError
 from node.folder import open_folder
-from node.services.check import check_previews, check_public_originals, check_records, check_remote
+from node.services.check import check_previews, check_public_originals, check_records, check_redacted, check_remote
 from node.services.tiers import open_tiering
 from node.storage.db import DatabaseError
 
@@ -59,6 +59,7 @@ def fsck(ctx: click.Context, node_dir: Path, fix: bool, read: bool, as_json: boo
                 TierCheck(node.blobs, tiering, now=datetime.now(UTC), fix=fix, read=read).run(),
                 check_records(node.database, node.blobs),
                 check_public_originals(node.database, node.blobs),
+                check_redacted(node.database, node.blobs),
                 check_remote(node.database, node.blobs, fix=fix),
                 check_previews(node.settings, node.blobs, fix=fix),
             )

@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cas.ids import ContentId
 from linkeddata.luggage import is_withheld
 from node.cli.errors import CommandFailed
+from node.cli.redact import redact
 from node.cli.store_work import opened
 from node.folder import NodeFolder
 from node.services.public_originals import PublicOriginals, keep, republish, telling, wanted_of_records
@@ -23,7 +24,10 @@ FOLDER = click.argument("node_dir", type=click.Path(path_type=Path, file_okay=Fa
 
 @click.group(epilog="Example: vasculum images withheld hortus/")
 def images() -> None:
-    """Originals whose embedded metadata tells too much, and what is given out instead."""
+    """Originals whose metadata, or whose labels, tell too much, and what is given out instead."""
+
+
+images.add_command(redact)
 
 
 @images.command(epilog="Example: vasculum images withheld hortus/ --json")

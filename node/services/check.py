@@ -9,6 +9,7 @@ from cas.ids import ContentId
 from cas.remote import RemoteBytes
 from cas.store import BlobStore
 from node.config import Settings
+from node.storage import redactions
 from node.storage.db import Database
 
 PAGE = 1_000
@@ -46,6 +47,18 @@ def check_public_originals(database: Database, blobs: BlobStore) -> Iterator[Fin
             yield Finding(
                 code="public-original-missing", place=row["image"],
                 text=f"its public original {row['public']} is not in the store: vasculum images public-original",
+            )  # fmt: skip
+
+
+def check_redacted(database: Database, blobs: BlobStore) -> Iterator[Finding]:
+    """Pictures with blacked out labels whose bytes are in no place of the store."""
+    with database.reader(limit_s=None) as conn:
+        rows = redactions.every(conn)
+    for row in rows:
+        if row.derivative is not None and blobs.index.size_of(ContentId.from_hex(row.derivative)) is None:
+            yield Finding(
+                code="redacted-missing", place=row.image,
+                text=f"its picture with blacked out labels, {row.derivative}, is not in the store: run images redact",
             )  # fmt: skip
 
 

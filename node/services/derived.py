@@ -282,7 +282,7 @@ def _is_open(conn: sqlite3.Connection, hex_digits: str) -> bool:
         facts = bytes_facts(conn, ContentId.from_hex(hex_digits))
     except ValueError:
         return True  # not ours to judge
-    return facts.exists and facts.access is AccessClass.OPEN and not facts.sensitive
+    return facts.exists and facts.access is AccessClass.OPEN and (facts.is_redacted or not facts.sensitive)
 
 
 def _is_there(path: Path, descriptor: int) -> bool:

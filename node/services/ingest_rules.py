@@ -53,12 +53,16 @@ def protect(row: SourceRow, source: SourceSettings, taxa: SensitiveTaxa) -> Prot
 
 def medium_access(row: SourceRow, licence: Licence, source: SourceSettings, protection: Protection) -> AccessClass:
     """The class of a medium as this row has it: the strictest of licence or source, rules and protection."""
+    otherwise = access_otherwise(row, licence, source, protection)
+    return strictest([otherwise, AccessClass.RESTRICTED]) if protection.is_sensitive else otherwise
+
+
+def access_otherwise(row: SourceRow, licence: Licence, source: SourceSettings, protection: Protection) -> AccessClass:
+    """The class that it would have if its taxon were not sensitive."""
     classes = [parse_access_class(source.access) if source.access else licence.access, protection.access]
     ruled = _ruled(row, source)
     if ruled is not None:
         classes.append(ruled)
-    if protection.is_sensitive:
-        classes.append(AccessClass.RESTRICTED)
     return strictest(classes)
 
 

@@ -74,9 +74,9 @@ def receive_prepared(stream: IO[bytes]) -> list[PreparedRow] | None:
     for key, specimen, media, mids, issues, columns, words in head:
         made, at = _draft(specimen, body, at)
         shown = []
-        for media_key, locator, packed in media:
+        for media_key, locator, otherwise, packed in media:
             medium, at = _draft(packed, body, at)
-            shown.append(PreparedMedium(media_key, locator, medium))
+            shown.append(PreparedMedium(media_key, locator, medium, AccessClass(otherwise)))
         said = tuple((code, detail, is_public) for code, detail, is_public in issues)
         found.append(PreparedRow(key, made, tuple(shown), mids, said, SearchDocument(columns, words)))
     return found
@@ -85,7 +85,7 @@ def receive_prepared(stream: IO[bytes]) -> list[PreparedRow] | None:
 def _send_prepared(stream: IO[bytes], rows: Iterable[PreparedRow]) -> None:
     head, bodies = [], []
     for row in rows:
-        media = [(item.key, item.locator, _packed(item.draft)) for item in row.media]
+        media = [(item.key, item.locator, int(item.otherwise), _packed(item.draft)) for item in row.media]
         head.append((row.key, _packed(row.specimen), media, row.mids, row.issues, row.search.columns, row.search.words))
         bodies.append(row.specimen.body)
         bodies += [item.draft.body for item in row.media]

@@ -26,7 +26,7 @@ from linkeddata.sensitive import PlaceWords
 from linkeddata.sensitive_taxa import SensitiveRule, SensitiveTaxa
 from linkeddata.source import SourceMedia, SourceRow
 from node.config import AccessRule, Settings, SourceSettings
-from node.services.ingest_rules import Protection, medium_access, protect
+from node.services.ingest_rules import Protection, access_otherwise, medium_access, protect
 from node.storage.new_records import Draft, draft
 from node.storage.records import NewRecord, iri_of, mint
 from node.storage.search_document import SearchDocument, read_document
@@ -80,6 +80,8 @@ class MediumView:
     specimens: tuple[str, ...]
     """Keys of its rows."""
     access: AccessClass
+    otherwise: AccessClass
+    """What its class would be if no taxon on it were sensitive."""
     sensitive: bool
     rights_holder: str
     """Left out where it repeats the place of a sensitive specimen."""
@@ -137,6 +139,8 @@ class PreparedMedium:
     key: str
     locator: str
     draft: Draft
+    otherwise: AccessClass
+    """What its class would be if no taxon on it were sensitive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +200,7 @@ def prepare_row(
             kind="medium", iri=medium_iri, body=document, access=view.access, sensitive=view.sensitive,
             source=row.source, aliases=aliases,
         )  # fmt: skip
-        media.append(PreparedMedium(item.key, locator, draft(record)))
+        media.append(PreparedMedium(item.key, locator, draft(record), view.otherwise))
     shown = [item.draft.iri for item in media if item.draft.access is not AccessClass.PRIVATE]
     specimen = specimen_record(row, said, iri=iri, media=shown, rules=rules)
     return PreparedRow(
@@ -254,6 +258,7 @@ def view_medium(key: str, rows: Rows, rules: RowRules) -> MediumView:
     """What all rows say together about a medium that at least one of them names."""
     media: list[SourceMedia] = []
     classes: list[AccessClass] = []
+    otherwise: list[AccessClass] = []
     specimens: list[str] = []
     places: list[PlaceWords] = []
     for specimen in rows.specimens_of(key):
@@ -268,9 +273,11 @@ def view_medium(key: str, rows: Rows, rules: RowRules) -> MediumView:
             places.append(protection.place)
         licence = normalise_licence(named[0].licence or rules.source.licence)
         classes.append(medium_access(row, licence, rules.source, protection))
+        otherwise.append(access_otherwise(row, licence, rules.source, protection))
     medium = merge_media(media)[0]
     return MediumView(
         medium=medium, specimens=tuple(specimens), access=strictest(classes), sensitive=bool(places),
+        otherwise=strictest(otherwise),
         rights_holder="" if any(place.are_in(medium.rights_holder) for place in places) else medium.rights_holder,
     )  # fmt: skip
 

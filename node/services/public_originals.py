@@ -26,7 +26,7 @@ from linkeddata.licences import normalise_licence
 from linkeddata.luggage import Luggage, WithheldFor, find_luggage, is_withheld
 from linkeddata.picture_digest import picture_digest
 from linkeddata.public_original import MOST_BYTES, NotLossless, public_original
-from linkeddata.records import MediumFacts, PublicOriginal, with_bytes
+from linkeddata.records import MediumFacts, PublicOriginal, Redacted, with_bytes
 from linkeddata.rights_packet import Rights, rights_packet
 from linkeddata.sensitive_taxa import SensitiveTaxa
 from linkeddata.source import SourceRow
@@ -34,7 +34,7 @@ from linkeddata.times import format_time
 from node.config import Settings, SourceSettings
 from node.services.ingest_rules import medium_access, protect
 from node.services.intake_bytes import MediumBytes
-from node.storage import luggage, records
+from node.storage import luggage, records, redactions
 from node.storage.db import Database
 from node.storage.facts import bytes_facts
 from node.storage.luggage import LuggageRow
@@ -198,6 +198,14 @@ def public_original_of(
     return PublicOriginal(content_id=public, size_bytes=None if row is None else row.public_bytes)
 
 
+def redacted_of(conn: sqlite3.Connection, cid: ContentId | None, settings: Settings) -> Redacted | None:
+    """What the record of a medium says is given out instead of a picture whose labels tell a place."""
+    row = None if cid is None or not settings.images.shows_redacted else redactions.current(conn, cid.hex)
+    if row is None or row.derivative is None:
+        return None
+    return Redacted(content_id=ContentId.from_hex(row.derivative), size_bytes=row.size_bytes or 0)
+
+
 def keep(conn: sqlite3.Connection, rows: Iterable[LuggageRow], *, now: datetime) -> None:
     """Keeps what was found; in the transaction that publishes."""
     for row in rows:
@@ -219,6 +227,7 @@ def republish(conn: sqlite3.Connection, image: str, settings: Settings, *, now: 
             content_id=cid, width=row["width"], height=row["height"], format=row["format"] or "",
             size_bytes=row["size_bytes"],
             public_original=public_original_of(conn, cid, settings.images.originals_withheld_for),
+            redacted=redacted_of(conn, cid, settings),
         )  # fmt: skip
         document = with_bytes(body, facts, origin=settings.origin, access=access, sensitive=sensitive)
         published = records.publish(
@@ -227,7 +236,7 @@ def republish(conn: sqlite3.Connection, image: str, settings: Settings, *, now: 
                 kind="medium", iri=row["iri"], body=document, access=access, sensitive=sensitive,
                 source=stored["source"],
             ),
-            now=now,
+            now=now, tells_less=False,
         )  # fmt: skip
         if published.outcome != "unchanged":
             count += 1
@@ -250,6 +259,16 @@ def _rights_of(body: bytes) -> Rights:
         licence=str(said.get("dcterms:license", "")), terms=str(said.get("xmpRights:UsageTerms", "")),
         holder=str(said.get("dcterms:rightsHolder", "")),
     )  # fmt: skip
+
+
+def rights_of(conn: sqlite3.Connection, image: str) -> Rights:
+    """What the record of the first medium that shows these bytes says about rights."""
+    row = conn.execute(
+        """SELECT r.iri, r.body FROM medium m JOIN record r ON r.iri = m.iri
+           WHERE m.image = ? AND m.state = 'active' AND r.state = 'active' ORDER BY m.iri LIMIT 1""",
+        (image,),
+    ).fetchone()
+    return Rights() if row is None else replace(_rights_of(row["body"]), source=row["iri"])
 
 
 def _is_open(conn: sqlite3.Connection, cid: ContentId) -> bool:

@@ -17,7 +17,7 @@ from node.config import Settings
 from node.services.intake_bytes import MediumBytes, known_bytes
 from node.services.new_bytes import settle_new_bytes
 from node.services.prepare_row import MediumView, RowRules, Rows, is_address, medium_document, view_medium
-from node.services.public_originals import public_original_of
+from node.services.public_originals import public_original_of, redacted_of
 from node.storage import annotations, records
 
 WITHDRAWN: Final = "no longer in the institution's collection data"
@@ -84,6 +84,7 @@ def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> M
                     public_original=public_original_of(
                         conn, found.content_id, context.settings.images.originals_withheld_for
                     ),
+                    redacted=redacted_of(conn, found.content_id, context.settings),
                 ),
                 has_problem=bool(found.problem), rules=context.rules,
             ),
@@ -96,15 +97,15 @@ def publish_medium(conn: sqlite3.Connection, key: str, context: RowContext) -> M
     )  # fmt: skip
     conn.execute(
         """INSERT INTO medium VALUES (:iri, :source, :key, :image, :format, :width, :height, :size, :access, :sensitive,
-             :version, 'active', :locator, :problem)
+             :version, 'active', :locator, :problem, :otherwise)
            ON CONFLICT (iri) DO UPDATE SET image = :image, format = :format, width = :width, height = :height,
              size_bytes = :size, access = :access, sensitive = :sensitive, version = :version, state = 'active',
-             locator = :locator, problem = :problem""",
+             locator = :locator, problem = :problem, otherwise = :otherwise""",
         {
             "iri": iri, "source": source, "key": key, "image": image, "format": found.format,
             "width": found.width, "height": found.height, "size": found.size_bytes, "access": int(view.access),
             "sensitive": int(view.sensitive), "version": published.version, "locator": locator,
-            "problem": found.problem or None,
+            "problem": found.problem or None, "otherwise": int(view.otherwise),
         },
     )  # fmt: skip
     if image is not None:

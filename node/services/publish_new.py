@@ -48,11 +48,12 @@ def publish_new_rows(conn: sqlite3.Connection, rows: Sequence[NewRow], *, run: i
     publish_new(conn, drafts, now=now)
     stamp = format_time(now)
     conn.executemany(
-        """INSERT INTO medium VALUES (?, ?, ?, NULL, '', NULL, NULL, NULL, ?, ?, 1, 'active', ?, ?)""",
+        """INSERT INTO medium VALUES (?, ?, ?, NULL, '', NULL, NULL, NULL, ?, ?, 1, 'active', ?, ?, ?)""",
         [
             (
                 medium.draft.iri, medium.draft.source, medium.key, int(medium.draft.access),
                 int(medium.draft.sensitive), medium.locator, problem or None,
+                int(medium.otherwise),
             )
             for item in rows for medium, problem in zip(item.prepared.media, item.problems, strict=True)
         ],

@@ -34,6 +34,7 @@ from node.access import ANONYMOUS, Door, decide
 from node.config import Settings
 from node.folder import FolderBusy, NodeFolder, is_served, withdraw_lock
 from node.services.tiers import open_tiering
+from node.storage import redactions
 from node.storage.db import connect
 from node.storage.facts import bytes_facts
 from node.storage.forget import Traces, find_traces, forget
@@ -75,6 +76,8 @@ class WithdrawalPlan:
     """Where the image lies elsewhere: never fetched again."""
     public_originals: tuple[ContentId, ...] = ()
     """Copies of it without its metadata, which go with it."""
+    redacted: tuple[ContentId, ...] = ()
+    """The picture of it with blacked out labels, which goes with it."""
     tiers: tuple[str, ...] = ()
     """Tiers that hold a copy."""
 
@@ -92,6 +95,7 @@ def plan_withdrawal(folder: NodeFolder, cid: ContentId) -> WithdrawalPlan:
         traces = find_traces(conn, cid.hex)
         told = decide(ANONYMOUS, Door.RECORD, bytes_facts(conn, cid)).allowed
         public = [ContentId.from_hex(item) for item in made_from(conn, cid.hex)]
+        covered = redactions.get(conn, cid.hex)
         locators = [row[0] for row in conn.execute("SELECT locator FROM medium WHERE image = ?", (cid.hex,))]
     addresses = {item for item in locators if item.startswith(("http://", "https://"))}
     addresses |= {row.url for row in RemoteBytes(folder.blobs).sources_of(cid)}
@@ -105,6 +109,7 @@ def plan_withdrawal(folder: NodeFolder, cid: ContentId) -> WithdrawalPlan:
         derived=tuple(derived_files(folder.settings, cid)),
         addresses=tuple(sorted(addresses)),
         public_originals=tuple(public),
+        redacted=(ContentId.from_hex(covered.derivative),) if covered is not None and covered.derivative else (),
         tiers=tuple(tier for _, tier, _ in folder.blobs.index.in_tiers(cid)),
     )
 
@@ -118,7 +123,10 @@ def withdraw(folder: NodeFolder, plan: WithdrawalPlan, *, reason: str, now: date
         WithdrawalPending: a copy in a tier could not be removed; run it again, or leave it to the serving node.
     """
     with withdraw_lock(folder.settings.folder):
-        for public in plan.public_originals:  # before the file that they were made from: a kill leaves none behind
+        for public in (
+            *plan.public_originals,
+            *plan.redacted,
+        ):  # before the file that they were made from: a kill leaves none behind
             todo = folder.blobs.withdrawals.withdraw(
                 public, reason=reason, told=plan.told, at=format_time(now), new_key=new_key, urls=()
             )

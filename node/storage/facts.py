@@ -6,7 +6,7 @@ from dataclasses import replace
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from node.access import ABSENT, Facts
-from node.storage import luggage
+from node.storage import luggage, redactions
 
 
 def record_facts(conn: sqlite3.Connection, iri: str) -> Facts:
@@ -21,9 +21,13 @@ def bytes_facts(conn: sqlite3.Connection, cid: ContentId) -> Facts:
     """Facts of bytes: the strictest over all media (any version) and the specimens they show.
 
     A public original follows the file it was made from, without its luggage. Bytes that no medium uses are private:
-    nothing has been said about them yet.
+    nothing has been said about them yet. A picture with blacked out labels is there while it may be given out, and as
+    sensitive as what it was made of.
     """
     found = _of_media(conn, cid)
+    redaction = None if found.exists else redactions.of_derivative(conn, cid.hex)
+    if redaction is not None:
+        return _of_redaction(conn, redaction)
     source = luggage.source_of(conn, cid.hex)
     if source is None:
         return found
@@ -66,6 +70,31 @@ def _of_media(conn: sqlite3.Connection, cid: ContentId) -> Facts:
         luggage=None if found is None else found.tells,
         public_original=None if found is None else found.public,
     )
+
+
+def shown_instead(conn: sqlite3.Connection, image: str | None) -> tuple[str, Facts] | None:
+    """The picture that is given out instead of a sensitive one, with its facts; None when none may be."""
+    row = None if image is None else redactions.current(conn, image)
+    if row is None or row.derivative is None:
+        return None
+    facts = _of_redaction(conn, row)
+    return (row.derivative, facts) if facts.exists else None
+
+
+def shown_instead_of_medium(conn: sqlite3.Connection, iri: str) -> tuple[str, Facts] | None:
+    """The same of the newest bytes of a medium."""
+    row = conn.execute("SELECT image FROM medium WHERE iri = ?", (iri,)).fetchone()
+    return None if row is None else shown_instead(conn, row["image"])
+
+
+def _of_redaction(conn: sqlite3.Connection, row: redactions.RedactionRow) -> Facts:
+    original = _of_media(conn, ContentId.from_hex(row.image))
+    if original.access is AccessClass.PRIVATE or not original.sensitive or not redactions.is_approved(conn, row):
+        return ABSENT
+    return Facts(
+        access=AccessClass.OPEN, sensitive=True, luggage=frozenset(), is_redacted=True,
+        longest_px=max(row.width, row.height),
+    )  # fmt: skip
 
 
 def medium_facts(conn: sqlite3.Connection, iri: str) -> Facts:

@@ -24,7 +24,7 @@ from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from linkeddata.canon import canonical_bytes
 from linkeddata.records import build_tombstone, without_variant
-from node.storage import jobs, luggage, records
+from node.storage import jobs, luggage, records, redactions
 from node.storage.search_index import index_specimen
 
 WITHDRAWN: Final = "withdrawn: the institution withdrew the image"
@@ -119,6 +119,8 @@ def forget(conn: sqlite3.Connection, image: str, *, reason: str, names: Iterable
         index_specimen(conn, specimen)
     _forget_work(conn, image)
     luggage.forget(conn, image)
+    redactions.forget(conn, image)
+    conn.execute("DELETE FROM staff_action WHERE subject = ?", (image,))
     conn.execute("DELETE FROM carried_over WHERE image = ?1 OR from_image = ?1", (image,))
     conn.execute("DELETE FROM pipeline_request WHERE image = ?", (image,))
     for name in known:

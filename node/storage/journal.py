@@ -245,3 +245,32 @@ def _unit(conn: sqlite3.Connection, row: sqlite3.Row) -> WorkUnit:
         output=row["output"], pipeline=row["pipeline"], environment=row["environment"], image=row["image"],
         parameters=json.loads(row["parameters"]), upstream=_upstream(conn, row["work_key"]),
     )  # fmt: skip
+
+
+def is_done(conn: sqlite3.Connection, unit: WorkUnit) -> bool:
+    """Whether there is a result of this unit."""
+    row = conn.execute("SELECT 1 FROM unit WHERE work_key = ? AND state = 'done'", (unit.key,)).fetchone()
+    return row is not None
+
+
+def keep_result(conn: sqlite3.Connection, unit: WorkUnit, body: bytes, seconds: float, *, now: datetime) -> bool:
+    """Keeps a result that no job asked for; False when the engine has the unit in hand."""
+    stamp = format_time(now)
+    is_kept = (
+        conn.execute(
+            """INSERT INTO unit (work_key, output, pipeline, parameters, image, environment, state, body, seconds,
+                 created, finished)
+               VALUES (?, ?, ?, ?, ?, ?, 'done', ?, ?, ?, ?)
+               ON CONFLICT (work_key) DO UPDATE SET state = 'done', body = excluded.body, seconds = excluded.seconds,
+                 finished = excluded.finished, reason = NULL, failure_kind = NULL
+               WHERE unit.state NOT IN ('queued', 'leased')""",
+            (
+                unit.key, unit.output, unit.pipeline, json.dumps(dict(unit.parameters), sort_keys=True), unit.image,
+                unit.environment, body, seconds, stamp, stamp,
+            ),
+        ).rowcount
+        == 1
+    )  # fmt: skip
+    if is_kept:
+        tell_waiting(conn, unit.key)
+    return is_kept

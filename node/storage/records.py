@@ -115,8 +115,15 @@ def iri_of(origin: str, kind: Kind, record_id: str) -> str:
     return f"{origin}/{PATHS[kind]}/{record_id}"
 
 
-def publish(conn: sqlite3.Connection, record: NewRecord, *, now: datetime) -> Published:
-    """Says ``record``: a new record, a new version, or nothing when nothing changed."""
+def publish(conn: sqlite3.Connection, record: NewRecord, *, now: datetime, tells_less: bool = True) -> Published:
+    """Says ``record``: a new record, a new version, or nothing when nothing changed.
+
+    Args:
+        conn: in a write transaction.
+        record: what to say.
+        now: when.
+        tells_less: an older version may have told what the new one does not; False where only bytes have other names.
+    """
     stamp = format_time(now)
     old = conn.execute("SELECT * FROM record WHERE iri = ?", (record.iri,)).fetchone()
     _set_aliases(conn, record)
@@ -156,7 +163,7 @@ def publish(conn: sqlite3.Connection, record: NewRecord, *, now: datetime) -> Pu
     if is_purged:
         conn.execute("PRAGMA secure_delete=ON")
         purged = _purge_versions(conn, record.iri, keep=version)
-        if purged and record.sensitive:
+        if purged and record.sensitive and tells_less:
             conn.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (TO_PURGE, stamp))
     seq: int | None = None
     if is_public:

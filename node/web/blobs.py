@@ -170,13 +170,19 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
     with database.reader() as conn:
         facts = bytes_facts(conn, cid)
         images = wanted.request.app[SETTINGS].images
-        limit, withheld_for = images.anonymous_max_px, images.originals_withheld_for
-        seen = decide(wanted.viewer, Door.ORIGINAL, facts, anonymous_max_px=limit, withheld_for=withheld_for)
+
+        def ask(who: Viewer) -> Visibility:
+            return decide(
+                who, Door.ORIGINAL, facts, anonymous_max_px=images.anonymous_max_px,
+                shows_redacted=images.shows_redacted, withheld_for=images.originals_withheld_for,
+            )  # fmt: skip
+
+        seen = ask(wanted.viewer)
         if seen.absent:
             raise BlobNotFound(cid)
         if not seen.allowed:
             return seen
-        media_type = _format(conn, cid)
+        media_type = "image/jpeg" if facts.is_redacted else _format(conn, cid)
     try:
         blob = store.open_blob(cid)
     except BlobNotFound as error:
@@ -195,9 +201,8 @@ def _find(database: Database, store: BlobStore, wanted: _Wanted) -> _Found | Vis
             blob=blob,
             answer=answer,
             media_type=media_type,
-            is_public=decide(
-                ANONYMOUS, Door.ORIGINAL, facts, anonymous_max_px=limit, withheld_for=withheld_for
-            ).allowed,
+            # One with blacked out labels may be replaced by another: nobody else keeps it.
+            is_public=ask(ANONYMOUS).allowed and not facts.is_redacted,
             body=body,
             # The use of remote bytes must be seen, so they are not answered from memory.
             is_local=not is_remote

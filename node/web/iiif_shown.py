@@ -123,6 +123,7 @@ def look(conn: sqlite3.Connection, cid: ContentId, viewer: Viewer, settings: Set
         return decide(
             who, Door.IMAGE, facts, anonymous_max_px=images.anonymous_max_px,
             restricted_thumbnail_px=images.restricted_thumbnail_px, sensitive_px=images.most_of_sensitive_px,
+            shows_redacted=images.shows_redacted,
         )  # fmt: skip
 
     seen, public = ask(viewer), ask(ANONYMOUS)
@@ -134,6 +135,8 @@ def look(conn: sqlite3.Connection, cid: ContentId, viewer: Viewer, settings: Set
              UNION ALL SELECT iri, width, height, '', 1 FROM medium_version WHERE image = :image
              UNION ALL SELECT m.iri, m.width, m.height, coalesce(m.problem, ''), 2
                FROM public_original p JOIN medium m ON m.image = p.image WHERE p.public = :image
+             UNION ALL SELECT m.iri, d.width, d.height, '', 2
+               FROM redaction d JOIN medium m ON m.image = d.image WHERE d.derivative = :image
            ) ORDER BY width IS NULL, age, iri LIMIT 1""",
         {"image": cid.hex},
     ).fetchone()

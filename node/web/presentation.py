@@ -39,7 +39,7 @@ from linkeddata.presentation import (
 from node.access import ANONYMOUS, Door, decide
 from node.config import ImagesSection, Settings
 from node.storage import records
-from node.storage.facts import medium_facts, record_facts
+from node.storage.facts import medium_facts, record_facts, shown_instead
 from node.storage.records import StoredRecord
 from node.web.keys import DATABASE, SETTINGS
 from node.web.negotiate import JSON_LD, quality
@@ -66,6 +66,7 @@ _NAMES: Final = {
 }  # fmt: skip
 """Column of the search tables -> term; what a list names specimens by."""
 _UNSHOWN: Final = "the file cannot be read at the moment"
+_REDACTED: Final = "the taxon is sensitive, and labels tell the place"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -236,17 +237,22 @@ def _media(
         if stored is None or not row["width"] or not row["height"]:
             missing += 1
             continue
+        instead = shown_instead(conn, row["image"]) if images.shows_redacted else None
+        image, shown_facts = instead or (row["image"], facts)
         seen = decide(
-            ANONYMOUS, Door.IMAGE, facts, anonymous_max_px=images.anonymous_max_px,
+            ANONYMOUS, Door.IMAGE, shown_facts, anonymous_max_px=images.anonymous_max_px,
             restricted_thumbnail_px=images.restricted_thumbnail_px, sensitive_px=images.most_of_sensitive_px,
+            shows_redacted=images.shows_redacted,
         )  # fmt: skip
-        is_shown = seen.allowed and row["image"] is not None and not row["problem"]
+        is_shown = seen.allowed and image is not None and not row["problem"]
         offered = offered_size(row["width"], row["height"], seen.max_px)
         whole = resolve(_WHOLE, width=offered[0], height=offered[1], max_area=images.max_output_pixels)
         if not seen.allowed:
             withheld = seen.reason
         elif not is_shown:
             withheld = _UNSHOWN
+        elif instead is not None:
+            withheld = _REDACTED
         elif offered != (row["width"], row["height"]):
             withheld = decide(ANONYMOUS, Door.BYTES, facts).reason or f"at most {seen.max_px} pixels are for everybody"
         else:
@@ -255,8 +261,9 @@ def _media(
         shown.append(
             ShownMedium(
                 id=stored.id, iri=stored.iri, width=row["width"], height=row["height"],
-                image=row["image"] if is_shown else None, offered=offered, largest=(whole.width, whole.height),
-                withheld=withheld, title=body.get("dcterms:title", ""), licence=body.get("dcterms:license", ""),
+                image=image if is_shown else None, offered=offered, largest=(whole.width, whole.height),
+                withheld=withheld, is_redacted=shown_facts.is_redacted, title=body.get("dcterms:title", ""),
+                licence=body.get("dcterms:license", ""),
                 px_per_mm=parse_px_per_mm(body.get("vasculum:pixelsPerMillimetre", "")),
                 regions=_regions(conn, row["iri"], row["image"]) if with_regions and is_shown else (),
             )

@@ -23,7 +23,7 @@ from linkeddata.licences import normalise_licence
 from node.access import ANONYMOUS, Door, Facts, Viewer, Visibility, decide
 from node.config import Settings
 from node.storage import records
-from node.storage.facts import bytes_facts, medium_facts, record_facts
+from node.storage.facts import bytes_facts, medium_facts, record_facts, shown_instead
 from node.storage.issues import issues_of
 from node.storage.records import Kind, StoredRecord
 from node.web.keys import CLOCK, DATABASE, PREVIEWS, REMOTE, SETTINGS
@@ -71,6 +71,8 @@ class MediumView:
     """Resolution on the specimen, as stated; empty when it is not known."""
     original: str = ""
     """SHA-256 (hex) of the file that this viewer gets: of the image, or its public original; empty: neither."""
+    is_redacted: bool = False
+    """What is shown has its labels blacked out."""
     may_fetch: bool = False
     """Whether this viewer may cause it to be fetched."""
     elsewhere: str = ""
@@ -126,14 +128,16 @@ async def annotation(request: web.Request) -> web.StreamResponse:
 async def media_of_bytes(request: web.Request) -> web.StreamResponse:
     """The visible media that use some bytes."""
     cid, viewer = ContentId.from_hex(request.match_info["hex"]), viewer_of(request)
+    shows_redacted = request.app[SETTINGS].images.shows_redacted
 
     def look(conn: sqlite3.Connection) -> list[str]:
         rows = conn.execute(
             """SELECT iri FROM medium WHERE state = 'active'
-                 AND image IN (?1, (SELECT image FROM public_original WHERE public = ?1)) ORDER BY iri""",
+                 AND image IN (?1, (SELECT image FROM public_original WHERE public = ?1),
+                               (SELECT image FROM redaction WHERE derivative = ?1)) ORDER BY iri""",
             (cid.hex,),
         )
-        if not decide(viewer, Door.RECORD, bytes_facts(conn, cid)).allowed:
+        if not decide(viewer, Door.RECORD, bytes_facts(conn, cid), shows_redacted=shows_redacted).allowed:
             return []
         return [row["iri"] for row in rows if decide(viewer, Door.RECORD, record_facts(conn, row["iri"])).allowed]
 
@@ -146,6 +150,7 @@ async def media_of_bytes(request: web.Request) -> web.StreamResponse:
 async def preview(request: web.Request) -> web.StreamResponse:
     """A small picture of an open medium (or of any, for staff)."""
     record_id, viewer = request.match_info["id"], viewer_of(request)
+    shows_redacted = request.app[SETTINGS].images.shows_redacted and not viewer.is_staff
 
     def look(conn: sqlite3.Connection) -> tuple[str, str | None, Visibility, bool]:
         found = records.get(conn, "medium", record_id)
@@ -153,6 +158,9 @@ async def preview(request: web.Request) -> web.StreamResponse:
             return "", None, Visibility(allowed=False, absent=True), False
         facts = medium_facts(conn, found.iri)
         row = conn.execute("SELECT image FROM medium WHERE iri = ?", (found.iri,)).fetchone()
+        instead = shown_instead(conn, row["image"]) if row is not None and shows_redacted else None
+        if instead is not None:
+            return found.iri, instead[0], decide(viewer, Door.BYTES, instead[1], shows_redacted=True), False
         is_public = decide(Viewer(), Door.BYTES, facts).allowed
         return found.iri, (row["image"] if row else None), decide(viewer, Door.BYTES, facts), is_public
 
@@ -307,6 +315,7 @@ def _manifest_of(conn: sqlite3.Connection, found: StoredRecord) -> str:
 
 def _media_views(conn: sqlite3.Connection, found: StoredRecord, viewer: Viewer, settings: Settings) -> list[MediumView]:
     origin, may_fetch = settings.origin, viewer.is_staff or settings.remote.anonymous_may_fetch
+    shows_redacted = settings.images.shows_redacted and not viewer.is_staff
     if found.kind == "medium":
         rows = conn.execute("SELECT * FROM medium WHERE iri = ?", (found.iri,)).fetchall()
     else:
@@ -322,18 +331,21 @@ def _media_views(conn: sqlite3.Connection, found: StoredRecord, viewer: Viewer, 
             continue
         stored = records.get_by_iri(conn, row["iri"])
         body = json.loads(stored.body) if stored else {}
+        instead = shown_instead(conn, row["image"]) if shows_redacted else None
+        image, shown = instead or (row["image"], facts)
         views.append(
             MediumView(
                 iri=row["iri"], path=row["iri"].removeprefix(origin),
                 width=row["width"] or 4, height=row["height"] or 3,
-                image=row["image"], visibility=decide(viewer, Door.BYTES, facts),
+                image=image, visibility=decide(viewer, Door.BYTES, shown, shows_redacted=shows_redacted),
+                is_redacted=shown.is_redacted,
                 overlays=overlays_of(conn, row["iri"], row["image"], viewer), access=facts.access.label,
                 problem="" if facts.sensitive and not viewer.is_staff else row["problem"] or "",
                 title=body.get("dcterms:title", ""),
                 licence=body.get("dcterms:license", ""), elsewhere=_elsewhere(row), may_fetch=may_fetch,
                 licence_name=normalise_licence(body.get("dcterms:license")).label,
                 px_per_mm=body.get("vasculum:pixelsPerMillimetre", ""),
-                original=_original(facts, row["image"], viewer, settings),
+                original=_original(shown, image, viewer, settings),
             )
         )  # fmt: skip
     return views
@@ -343,7 +355,7 @@ def _original(facts: Facts, image: str | None, viewer: Viewer, settings: Setting
     images = settings.images
     seen = decide(
         viewer, Door.ORIGINAL, facts, anonymous_max_px=images.anonymous_max_px,
-        withheld_for=images.originals_withheld_for,
+        withheld_for=images.originals_withheld_for, shows_redacted=images.shows_redacted,
     )  # fmt: skip
     return (image or "") if seen.allowed else (seen.instead or "")
 

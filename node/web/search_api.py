@@ -20,7 +20,7 @@ from aiohttp import web
 from linkeddata.coverage import Covered
 from linkeddata.spreadsheet import inert
 from node.access import Door, Viewer, decide
-from node.storage.facts import medium_facts
+from node.storage.facts import medium_facts, shown_instead_of_medium
 from node.storage.search import Hit, SearchPage, look
 from node.storage.search_document import walk
 from node.storage.search_media import covered
@@ -98,13 +98,14 @@ async def _look(
 
         wanted = replace(wanted, facets=SHOWN_FACETS)
 
-    database = request.app[DATABASE]
+    database, shows_redacted = request.app[DATABASE], request.app[SETTINGS].images.shows_redacted
 
     def read(conn: sqlite3.Connection) -> tuple[SearchPage, dict[str, bool], Covered | None]:
         page = look(conn, question.selection, viewer, wanted, columns=database.columns)
         media = [hit.medium for hit in page.hits if hit.medium is not None] if form == "html" else []
         shown = {
-            medium: _has_bytes(conn, medium) and decide(viewer, Door.BYTES, medium_facts(conn, medium)).allowed
+            medium: (_has_bytes(conn, medium) and decide(viewer, Door.BYTES, medium_facts(conn, medium)).allowed)
+            or (shows_redacted and shown_instead_of_medium(conn, medium) is not None)
             for medium in media
         }
         return page, shown, covered(conn, question.selection, viewer) if question.covers else None

@@ -311,7 +311,7 @@ async def test_the_strictest_user_of_the_same_bytes_counts(node: SmallNode) -> N
     with node.database.transaction() as conn:
         image = conn.execute("SELECT image FROM medium WHERE key = 's1'").fetchone()[0]
         conn.execute(
-            "INSERT INTO medium VALUES ('x:m', 'b', 'k', ?, NULL, 1, 1, 1, 2, 0, 1, 'active', '', NULL)", (image,)
+            "INSERT INTO medium VALUES ('x:m', 'b', 'k', ?, NULL, 1, 1, 1, 2, 0, 1, 'active', '', NULL, NULL)", (image,)
         )
     made = await submit(node, make_spec(R, [node.origin]))
     assert made.status.images == 1

@@ -9,12 +9,14 @@ import hashlib
 import io
 import json
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from conftest import NOW
 from PIL import Image
+from redact_world import REDACTED, approve, derivative_of, keep, pixels, settle, text_of
 from web_world import KINDS, READ_HIDDEN, READ_OPEN, SECRET_PLACE, World, serving
 from web_world import SETTINGS as WORLD_SETTINGS
 
@@ -174,6 +176,46 @@ async def test_small_shows_sensitive_images_in_that_size_only_and_nothing_that_w
         restricted = await world.client.get(f"/iiif/3/{world.images['restricted']}/info.json")
         assert restricted.status == 403, "what is restricted for another reason is not meant"
     assert pictures >= 3
+
+
+async def test_redacted_gives_out_the_covered_picture_only_and_nothing_that_was_read(
+    make_node: Make, tmp_path: Path
+) -> None:
+    """``sensitive_images = "redacted"``: the same questions, about the original and about the covered picture."""
+    pictures: dict[str, int] = {"original": 0, "covered": 0}
+    async with serving(make_node(settings=WORLD_SETTINGS + REDACTED), tmp_path / "archive") as world:
+        original, file = world.images["sensitive"], world.files["sensitive"]
+        keep(world.node, original, text_of([(4, 6, 20, 10)], size=(64, 48)))
+        approve(world.node, original)
+        settle(world.node)
+        covered = derivative_of(world.node, original)
+        assert covered is not None
+        for name, image in (("original", original), ("covered", covered)):
+            asked = replace(world, images={**world.images, "sensitive": image})
+            for ask in ROUTES.values():
+                for path in ask(asked, "sensitive"):
+                    for accept in ACCEPTS:
+                        answer = await world.client.get(path, headers={"Accept": accept}, allow_redirects=False)
+                        body, where = await answer.read(), f"{path} ({accept}) -> {answer.status}"
+                        assert answer.status < 500, where
+                        assert file[100:160] not in body, where
+                        text = body.decode("utf-8", "replace").replace(path.split("q=")[-1], "")
+                        for word in (SECRET_PLACE, "47.1234", READ_HIDDEN, "xywh=pixel"):
+                            assert word not in text, f"{word}: {where}"
+                        if answer.content_type.startswith("image/") and answer.content_type != "image/svg+xml":
+                            shown = pixels(body)
+                            height, width = shown.shape[:2]
+                            assert shown[: max(1, 30 * height // 48), : max(1, 40 * width // 64)].max() <= 60, where
+                            assert answer.headers["Cache-Control"] == "private, no-store", where
+                            pictures[name] += 1
+                        if path.startswith(("/cas/", "/iiif/3/")) and name == "original":
+                            assert answer.status in (303, 400, 403), where
+                        if path.startswith("/ipfs/"):
+                            assert answer.status in (400, 403, 404), where
+                        if path.startswith("/routing/"):
+                            assert b"Addrs" not in body, where
+    assert pictures["original"] == len(ACCEPTS), "the preview of its medium"
+    assert pictures["covered"] >= 5 * len(ACCEPTS)
 
 
 @pytest.mark.parametrize("accept", ACCEPTS)

@@ -13,6 +13,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from redact_world import REDACTED, derivative_of
 from test_access_all_routes import ROUTES, _plain, cookie_of_staff
 from twin_world import (
     EXTRAS,
@@ -26,7 +27,7 @@ from twin_world import (
     words_of,
 )
 
-from linkeddata import sensitive
+from linkeddata import redaction, sensitive
 from node.cli.main import run
 from node.folder import NodeFolder
 
@@ -67,6 +68,11 @@ def asks(twin: Twin, *, searches: bool = True) -> Iterator[tuple[str, str]]:
                 asked = kind if world is twin.world else "sensitive"
                 for number, path in enumerate(ask(named, asked)):
                     yield f"{route} {kind} {number}", path
+    covered = derivative_of(twin.world.node, twin.world.images["sensitive"])
+    if covered is not None:
+        for route, ask in ROUTES.items():
+            for number, path in enumerate(ask(replace(twin.world, images={"sensitive": covered}), "sensitive")):
+                yield f"{route} covered {number}", path
     if not searches:
         return
     for word in words_of((ONE, OTHER)):
@@ -297,6 +303,40 @@ async def test_what_was_public_before_tells_nothing_afterwards(make_node: Make, 
         assert await differences(one, other, only="search q") == []
         assert await differences(one, other, only="id ") == []
         check_jobs(one, other)
+
+
+async def redacted_twins(
+    stack: AsyncExitStack, make_node: Make, tmp_path: Path, sides: tuple[Side, Side] = (ONE, OTHER)
+) -> list[Twin]:
+    """Both give out covered pictures of all their sensitive specimens."""
+    homes = twin_folders(make_node(settings=REDACTED), tmp_path)
+    return [
+        await stack.enter_async_context(serving_twin(home, tmp_path / home.name / "archive", side, redacted=True))
+        for home, side in zip(homes, sides, strict=True)
+    ]
+
+
+async def test_covered_pictures_tell_nothing(make_node: Make, tmp_path: Path) -> None:
+    """The labels differ in their words, in the length of a line and in the number of lines; no answer does."""
+    async with AsyncExitStack() as stack:
+        one, other = await redacted_twins(stack, make_node, tmp_path)
+        image = one.world.images["sensitive"]
+        covered = derivative_of(one.world.node, image)
+        assert covered is not None
+        assert (await one.world.client.get(f"/cas/sha256/{covered}")).status == 200
+        assert await (await one.world.client.get(f"/iiif/3/{covered}/full/max/0/default.jpg")).read()
+        assert covered == derivative_of(other.world.node, other.world.images["sensitive"])
+        assert await differences(one, other, searches=False, methods=("GET",)) == []
+        assert await differences(one, other, only="search q") == []
+
+
+async def test_covers_that_follow_every_line_are_noticed(
+    make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(redaction, "cover", lambda boxes, width, height: tuple(sorted(boxes)))
+    async with AsyncExitStack() as stack:
+        one, other = await redacted_twins(stack, make_node, tmp_path)
+        assert await differences(one, other, first=1, only="/media/") != []
 
 
 async def test_another_scan_of_the_label_tells_nothing_but_its_id(make_node: Make, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ Everything else is the same, the secrets that key ids included, so that answers 
 
 import re
 import shutil
+import sqlite3
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from pathlib import Path
 from aiohttp.test_utils import TestClient, TestServer
 from conftest import NOW, ingest, jpeg
 from federation_world import ENVIRONMENT, MANIFEST, Clock, SmallNode, make_spec, signed
+from redact_world import approve, derivative_of, keep, sensitive_images, settle, text_of
 from web_world import KINDS, SETTINGS, Secret, World, fill
 
 from cas.ids import ContentId
@@ -171,10 +173,11 @@ def twin_folders(node: NodeFolder, folder: Path) -> list[Path]:
 
 @asynccontextmanager
 async def serving_twin(
-    home: Path, archives: Path, side: Side, *, with_jobs: bool = False, is_later: bool = False
+    home: Path, archives: Path, side: Side, *, with_jobs: bool = False, is_later: bool = False, redacted: bool = False
 ) -> AsyncIterator[Twin]:
     """Fills the node in ``home`` and serves it, if wanted after a researcher's jobs.
 
+    ``redacted``: labels of the sensitive images were read, of other length on each side, and covered pictures approved.
     ``is_later``: the list names the extra specimens only after everything was public and the jobs had their answers.
     """
     if is_later:
@@ -187,6 +190,8 @@ async def serving_twin(
             (home / "taxa.csv").write_text(LIST, "utf-8")
             protect_known(load_settings(home), node.database, clock=lambda: NOW)
             answers = await asked_again(node)
+        if redacted:
+            _redact(node, side)
         app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
         async with TestClient(TestServer(app)) as client:
             files = dict.fromkeys((*KINDS, *EXTRAS), b"")
@@ -221,6 +226,22 @@ def _extras(node: NodeFolder, archive: Path) -> dict[str, dict[str, str]]:
     return found
 
 
+def _redact(node: NodeFolder, side: Side) -> None:
+    with node.database.reader() as conn:
+        images = [image for image in sensitive_images(conn) if not _has_problem(conn, image)]
+    for image in images:
+        # A longer word on one side, one line more on the other: the same blocks are covered.
+        first = (4, 6, 10 + len(side.secret.read) // 2, 8)
+        lines = [first, (4, 10, 12, 5)] if side is ONE else [first]
+        keep(node, image, {**text_of(lines, size=(64, 48)), "doubts": []})
+        approve(node, image)
+    assert settle(node).made == len(images) == 4
+
+
+def _has_problem(conn: sqlite3.Connection, image: str) -> bool:
+    return conn.execute("SELECT 1 FROM medium WHERE image = ? AND problem <> ''", (image,)).fetchone() is not None
+
+
 def _swaps(twin: Twin) -> Iterator[tuple[str, str]]:
     """Names of the same thing: ids that a keyed hash gives to a file name with the place in it, and digests over them."""
     node = twin.world.node
@@ -235,6 +256,11 @@ def _swaps(twin: Twin) -> Iterator[tuple[str, str]]:
         cid = ContentId.from_hex(image)
         for form in (image, cid.to_cid(), cid.to_ni().rpartition(";")[2], image[:32]):
             yield form, "<image of the sensitive specimen>"
+        for name, original in twin.extras.images.items():  # the id of a covered picture covers the name of its medium
+            covered = derivative_of(node, original)
+            if covered is not None:
+                for form in (covered, covered[:32]):
+                    yield form, f"<covered picture of {name}>"
         # What covers one of the names above differs with it: these are hashes of public bodies that are compared too.
         rows = conn.execute("SELECT iri, digest FROM record WHERE sensitive = 1 ORDER BY iri").fetchall()
         for row in rows:
