@@ -12,7 +12,7 @@ import pytest
 from abcd_documents import document, unit
 from aiohttp.test_utils import TestClient, TestServer
 from archives import AC, DCTERMS, DWC
-from conftest import NOW, ingest, jpeg
+from conftest import NOW, ingest, jpeg, rows_of, write_archive
 from defusedxml.ElementTree import fromstring
 from rdflib import Graph
 
@@ -125,6 +125,23 @@ async def test_tables_run_nothing(client: TestClient, node: NodeFolder, tmp_path
         for cell in (cell for row in rows[1:] for cell in row):
             assert not cell.startswith(("=", "+", "@", "|", "%")), cell
             assert RAW.search(cell) is None, cell
+
+
+def test_an_image_that_is_a_link_out_of_the_folder_is_a_finding(
+    make_node: Callable[..., NodeFolder], tmp_path: Path
+) -> None:
+    (tmp_path / "outside.jpg").write_bytes(jpeg(7))
+    path = write_archive(tmp_path / "a", rows_of(2), images=jpeg)
+    (path / "images/0.jpg").unlink()
+    (path / "images/0.jpg").symlink_to(tmp_path / "outside.jpg")
+    node = make_node("links")
+    ingest(node, path)
+    with node.database.reader() as conn:
+        images = conn.execute("SELECT locator FROM medium WHERE image IS NOT NULL").fetchall()
+        said = conn.execute("SELECT code, message FROM finding").fetchall()
+    assert [row["locator"] for row in images] == ["images/1.jpg"]
+    assert [row["code"] for row in said] == ["file-unreadable"]
+    assert "a link leads out of the folder" in said[0]["message"]
 
 
 def test_no_command_passes_an_escape_sequence_on(node: NodeFolder, capsys: pytest.CaptureFixture[str]) -> None:
