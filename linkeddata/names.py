@@ -83,6 +83,42 @@ class NameParser:
         )  # fmt: skip
 
 
+def name_runs(name: str, canonical: str) -> tuple[tuple[str, bool], ...]:
+    """A name as it is set: pieces of it, and whether each is part of the name proper and stands in italics.
+
+    Authors, years, and words for ranks (*var.*, *subsp.*) stand upright, as the codes and their journals have it.
+
+    Args:
+        name: as written, with or without authors.
+        canonical: the same without authors and words for ranks; empty: not known, and all of it counts as the name.
+    """
+    words = canonical.split()
+    runs: list[tuple[str, bool]] = []
+    at = begin = 0
+    for word in words:
+        found = _next(name, word, at)
+        if found is None:
+            return ((name, True),)  # written otherwise: nobody knows which part is which
+        if name[at:found].strip() or not runs:
+            runs += [(name[at:found], False), (word, True)]
+            begin = found
+        else:
+            runs[-1] = (name[begin : found + len(word)], True)
+        at = found + len(word)
+    runs.append((name[at:], not words))
+    return tuple(run for run in runs if run[0])
+
+
+def _next(name: str, word: str, at: int) -> int | None:
+    """Where a whole word stands next."""
+    while (at := name.find(word, at)) >= 0:
+        before, after = name[at - 1 : at] if at else "", name[at + len(word) :][:1]
+        if not (before.isalnum() or after.isalnum() or after == "."):
+            return at
+        at += 1
+    return None
+
+
 def load() -> Any:
     """The library.
 

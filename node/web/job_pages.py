@@ -107,7 +107,7 @@ def _about(job: JobRow) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _row(row: ResultRow, origin: str, names: Mapping[str, SpecimenName]) -> dict[str, str]:
+def _row(row: ResultRow, origin: str, names: Mapping[str, SpecimenName]) -> dict[str, Any]:
     found = [str(match.get("text", "")) for match in row.matches]
     if not found and "codes" in row.values:
         found = [str(code.get("payload", "")) for code in row.values["codes"]]
@@ -116,7 +116,7 @@ def _row(row: ResultRow, origin: str, names: Mapping[str, SpecimenName]) -> dict
     path = row.specimen.removeprefix(origin)
     name = names.get(path)
     return {
-        "path": path, "name": name.name if name else "", "number": name.number if name else "",
+        "path": path, "runs": name.runs if name else (), "number": name.number if name else "",
         "step": row.step, "answer": row.answer,
         "what": "; ".join(found[:5]) or row.reason,
     }  # fmt: skip

@@ -15,6 +15,7 @@ import jinja2
 from aiohttp import web
 from markupsafe import Markup
 
+from linkeddata.names import name_runs
 from node.access import ANONYMOUS, Viewer
 from node.services.job_rules import policy_from
 from node.storage.records import last_seq
@@ -74,6 +75,7 @@ def make_environment() -> jinja2.Environment:
         finalize=shown,
     )
     environment.globals["called"] = called
+    environment.globals["called_runs"] = called_runs
     return environment
 
 
@@ -97,6 +99,25 @@ def called(body: Mapping[str, Any]) -> str:
         if isinstance(group, str) and group:
             return f"{group}, not identified further"
     return "not identified"
+
+
+def called_runs(body: Mapping[str, Any]) -> tuple[tuple[str, bool], ...]:
+    """``called`` in pieces, each with whether it stands in italics."""
+    whole = called(body)
+    if body.get("ods:specimenName") == whole:
+        return name_runs(whole, _canonical(body))
+    genus = body.get("dwc:genus")
+    return (
+        name_runs(whole, genus) if isinstance(genus, str) and genus and whole.startswith(genus) else ((whole, False),)
+    )
+
+
+def _canonical(body: Mapping[str, Any]) -> str:
+    """The name without authors, where the record has it."""
+    identifications = body.get("ods:hasIdentifications")
+    taxa = identifications[0].get("ods:hasTaxonIdentifications") if identifications else None
+    found = taxa[0].get("vasculum:canonicalName") if taxa else None
+    return found if isinstance(found, str) else ""
 
 
 def render(request: web.Request, template: str, context: Mapping[str, Any], *, status: int = 200) -> web.Response:

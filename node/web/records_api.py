@@ -29,7 +29,7 @@ from node.storage.records import Kind, StoredRecord
 from node.web.keys import CLOCK, DATABASE, PREVIEWS, REMOTE, SETTINGS
 from node.web.negotiate import JSON_LD, wants_html
 from node.web.overlays import Overlay, overlays_of
-from node.web.pages import called, render
+from node.web.pages import called, called_runs, render
 from node.web.previews import PreviewFailed
 from node.web.problem import Problem, not_found
 from node.web.refusals import not_here
@@ -86,6 +86,8 @@ class SpecimenName:
     path: str
     name: str
     number: str
+    runs: tuple[tuple[str, bool], ...]
+    """The name in pieces, each with whether it stands in italics."""
 
 
 async def resolve(request: web.Request) -> web.StreamResponse:
@@ -295,7 +297,9 @@ def specimen_names(conn: sqlite3.Connection, iris: Iterable[str], viewer: Viewer
             continue
         body: dict[str, Any] = json.loads(stored.body)
         name = "withdrawn" if stored.state == "tombstone" else called(body)
-        found.append(SpecimenName(path=iri.removeprefix(origin), name=name, number=body.get("dwc:catalogNumber", "")))
+        runs = ((name, False),) if stored.state == "tombstone" else called_runs(body)
+        number = body.get("dwc:catalogNumber", "")
+        found.append(SpecimenName(path=iri.removeprefix(origin), name=name, number=number, runs=runs))
     return found
 
 

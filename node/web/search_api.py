@@ -26,7 +26,7 @@ from node.storage.search_document import walk
 from node.storage.search_media import covered
 from node.web.keys import DATABASE, SETTINGS
 from node.web.negotiate import JSON_LD, wants_html
-from node.web.pages import called, render
+from node.web.pages import called_runs, render
 from node.web.problem import Problem
 from node.web.search_question import Question, read_body, read_query
 from node.web.viewer import viewer_of
@@ -198,7 +198,7 @@ def _page_context(
 def _card(hit: Hit, origin: str, shown: dict[str, bool]) -> dict[str, Any]:
     return {
         "path": hit.iri.removeprefix(origin),
-        "name": called(hit.body),
+        "runs": called_runs(hit.body),
         "number": hit.body.get("dwc:catalogNumber", ""),
         "institution": hit.body.get("dwc:institutionCode", ""),
         "access": hit.access.label,

@@ -9,7 +9,7 @@ from web_world import READ_OPEN, World, serving
 from web_world import SETTINGS as WORLD_SETTINGS
 
 from node.folder import NodeFolder
-from node.web.pages import called
+from node.web.pages import called, called_runs, make_environment
 
 
 @pytest.fixture
@@ -45,6 +45,34 @@ async def test_a_specimen_begins_with_its_record_and_links_what_was_read(world: 
 )
 def test_what_has_no_name_is_called_by_what_is_known(body: dict[str, object], name: str) -> None:
     assert called(body) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "canonical", "shown"),
+    [
+        ("Acer campestre L.", "Acer campestre", "<em>Acer campestre</em> L."),
+        ("Carex typhina", "Carex typhina", "<em>Carex typhina</em>"),
+        ("Quercus robur L. var. alba Mill.", "Quercus robur alba", "<em>Quercus robur</em> L. var. <em>alba</em> Mill."),
+        ("Distichlis spicata (L.) Greene", "Distichlis spicata", "<em>Distichlis spicata</em> (L.) Greene"),
+        ("Poa annua subsp. annua", "Poa annua annua", "<em>Poa annua</em> subsp. <em>annua</em>"),
+        ("Salix alba × fragilis", "", "<em>Salix alba × fragilis</em>"),
+        ("A. campestre L.", "Acer campestre", "<em>A. campestre L.</em>"),
+        ("Abies <b> Mill.", "Abies", "<em>Abies</em> &lt;b&gt; Mill."),
+    ],
+)  # fmt: skip
+def test_names_stand_in_italics_and_authors_do_not(name: str, canonical: str, shown: str) -> None:
+    taxon = {"vasculum:canonicalName": canonical} if canonical else {}
+    body = {
+        "ods:specimenName": name, "ods:hasIdentifications": [{"ods:hasTaxonIdentifications": [taxon]}],
+    }  # fmt: skip
+    names = make_environment().get_template("names.html").module
+    assert names.set(called_runs(body)) == shown  # type: ignore[attr-defined]
+    assert "".join(text for text, _ in called_runs(body)) == name
+
+
+def test_a_genus_stands_in_italics_and_a_family_does_not() -> None:
+    assert called_runs({"dwc:genus": "Acer"}) == (("Acer", True), (", not identified further", False))
+    assert called_runs({"dwc:family": "Carabidae"}) == (("Carabidae, not identified further", False),)
 
 
 async def test_pages_load_nothing_from_elsewhere_and_run_nothing_inline(world: World) -> None:
