@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from cas.ids import ContentId
 from linkeddata.content_search import MAX_QUERY_CHARS, Question, build_search_page
 from linkeddata.iiif_image import offered_size, parse_target, resolve
 from linkeddata.presentation import (
@@ -41,7 +42,8 @@ from node.config import ImagesSection, Settings
 from node.storage import records
 from node.storage.facts import medium_facts, record_facts, shown_instead
 from node.storage.records import StoredRecord
-from node.web.keys import DATABASE, SETTINGS
+from node.web.iiif import IMAGES
+from node.web.keys import BLOBS, DATABASE, SETTINGS
 from node.web.negotiate import JSON_LD, quality
 from node.web.overlays import overlays_of
 from node.web.pages import called
@@ -66,6 +68,7 @@ _NAMES: Final = {
 }  # fmt: skip
 """Column of the search tables -> term; what a list names specimens by."""
 _UNSHOWN: Final = "the file cannot be read at the moment"
+_AWAY: Final = "no copy of it is here at the moment"
 _REDACTED: Final = "the taxon is sensitive, and labels tell the place"
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -127,7 +130,8 @@ async def annotations(request: web.Request) -> web.StreamResponse:
 async def collection(request: web.Request) -> web.StreamResponse:
     """Specimens whose ids begin with some letters: a list of manifests, or of longer beginnings."""
     prefix, settings = request.match_info.get("prefix", ""), request.app[SETTINGS]
-    parts, items = await request.app[DATABASE].read(lambda conn: _listed(conn, settings, prefix))
+    is_away = _away_of(request)
+    parts, items = await request.app[DATABASE].read(lambda conn: _listed(conn, settings, prefix, is_away))
     document = build_collection(prefix=prefix, parts=parts, items=items, publisher=_publisher(settings))
     return _answer(request, document)
 
@@ -161,6 +165,7 @@ async def _shown(request: web.Request) -> ShownSpecimen:
         Problem: it is not here, was withdrawn, or has no image that anybody may know of.
     """
     record_id, images = request.match_info["id"], request.app[SETTINGS].images
+    is_away = _away_of(request)
 
     def look(conn: sqlite3.Connection) -> tuple[StoredRecord, list[ShownMedium], int] | None:
         found = records.get(conn, "specimen", record_id)
@@ -168,7 +173,7 @@ async def _shown(request: web.Request) -> ShownSpecimen:
             return None
         if found.state == "tombstone":
             return found, [], 0
-        return found, *_media(conn, found.iri, images, with_regions=True)
+        return found, *_media(conn, found.iri, images, with_regions=True, is_away=is_away)
 
     looked = await request.app[DATABASE].read(look)
     if looked is None:
@@ -179,6 +184,22 @@ async def _shown(request: web.Request) -> ShownSpecimen:
     if not media:
         raise Problem(404, "no-images", "No image is published with this specimen", f"Its record is at {found.iri}.")
     return _specimen(found, media, missing)
+
+
+def _away_of(request: web.Request) -> Callable[[sqlite3.Row], bool]:
+    """Whether a row of the table ``medium`` is an image of another place that no visitor can look at now: its copy went
+    to make room, nothing drawn from it is left, and visitors cause no fetch.
+    """
+    blobs, derived = request.app[BLOBS], request.app[IMAGES].derived
+    may_fetch = request.app[SETTINGS].remote.anonymous_may_fetch
+
+    def is_away(row: sqlite3.Row) -> bool:
+        if may_fetch or row["image"] is None or not row["locator"].startswith(("http://", "https://")):
+            return False
+        cid = ContentId.from_hex(row["image"])
+        return blobs.index.size_of(cid) is None and not derived.path("pyramids", cid).exists()
+
+    return is_away
 
 
 def _specimen(found: StoredRecord, media: list[ShownMedium], missing: int) -> ShownSpecimen:
@@ -219,7 +240,12 @@ def specimen_label(body: Mapping[str, Any]) -> str:
 
 
 def _media(
-    conn: sqlite3.Connection, specimen: str, images: ImagesSection, *, with_regions: bool
+    conn: sqlite3.Connection,
+    specimen: str,
+    images: ImagesSection,
+    *,
+    with_regions: bool,
+    is_away: Callable[[sqlite3.Row], bool],
 ) -> tuple[list[ShownMedium], int]:
     """The media that everybody may know of, in their order, and how many of them have no size yet."""
     rows = conn.execute(
@@ -244,13 +270,14 @@ def _media(
             restricted_thumbnail_px=images.restricted_thumbnail_px, sensitive_px=images.most_of_sensitive_px,
             shows_redacted=images.shows_redacted,
         )  # fmt: skip
-        is_shown = seen.allowed and image is not None and not row["problem"]
+        went_away = seen.allowed and instead is None and is_away(row)
+        is_shown = seen.allowed and image is not None and not row["problem"] and not went_away
         offered = offered_size(row["width"], row["height"], seen.max_px)
         whole = resolve(_WHOLE, width=offered[0], height=offered[1], max_area=images.max_output_pixels)
         if not seen.allowed:
             withheld = seen.reason
         elif not is_shown:
-            withheld = _UNSHOWN
+            withheld = _AWAY if went_away else _UNSHOWN
         elif instead is not None:
             withheld = _REDACTED
         elif offered != (row["width"], row["height"]):
@@ -284,7 +311,9 @@ def _regions(conn: sqlite3.Connection, medium: str, image: str | None) -> tuple[
     )  # fmt: skip
 
 
-def _listed(conn: sqlite3.Connection, settings: Settings, prefix: str) -> tuple[list[str], list[CollectionItem]]:
+def _listed(
+    conn: sqlite3.Connection, settings: Settings, prefix: str, is_away: Callable[[sqlite3.Row], bool]
+) -> tuple[list[str], list[CollectionItem]]:
     origin = settings.origin
     if _candidates(conn, origin, prefix, PAGE + 1)[PAGE:] and len(prefix) < 16:
         return [prefix + letter for letter in ALPHABET if _candidates(conn, origin, prefix + letter, 1)], []
@@ -292,7 +321,7 @@ def _listed(conn: sqlite3.Connection, settings: Settings, prefix: str) -> tuple[
     for row in _candidates(conn, origin, prefix, PAGE):
         if not decide(ANONYMOUS, Door.RECORD, record_facts(conn, row["iri"])).allowed:
             continue
-        media, _ = _media(conn, row["iri"], settings.images, with_regions=False)
+        media, _ = _media(conn, row["iri"], settings.images, with_regions=False, is_away=is_away)
         if media:
             name = specimen_label({term: row[column] for column, term in _NAMES.items()})
             first = next((medium for medium in media if medium.image is not None), None)

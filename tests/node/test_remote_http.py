@@ -1,6 +1,7 @@
 """Who may cause a fetch over HTTP, what is answered meanwhile, and what a job counts."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -114,6 +115,33 @@ async def test_first_need_is_answered_by_come_again_and_then_by_the_image(
         await fetched(client, node)
         assert await (await client.get(cas)).read() == image
     assert server.paths() == ["/1.jpg", "/1.jpg"]
+
+
+@pytest.mark.parametrize("may_fetch", [False, True])
+async def test_a_manifest_offers_no_picture_that_no_visitor_can_have(
+    make_node: Make, server: Elsewhere, tmp_path: Path, may_fetch: bool
+) -> None:
+    node = make_node(settings=ANYBODY if may_fetch else ON_NEED)
+    image = jpeg(1)
+    ingest_urls(node, tmp_path / "a", [server.hold("/1.jpg", image)])
+    picture = f"/iiif/3/{ContentId.of(image).hex}"
+    with node.database.reader() as conn:
+        specimen = conn.execute("SELECT iri FROM record WHERE kind = 'specimen'").fetchone()["iri"].rpartition("/")[2]
+    paths = [f"/iiif/presentation/3/specimen/{specimen}/manifest", f"/iiif/presentation/3/collection/{specimen}"]
+    async with serving(node) as client:
+        headers = await staff(node, client)
+        path = str(medium_rows(node)[0]["iri"]).removeprefix(node.settings.origin)
+        await client.get(f"{path}/preview.jpg", headers=headers)
+        await fetched(client, node)
+        for where in paths:
+            assert picture in await (await client.get(where)).text()
+        client.server.app[REMOTE].bytes.make_room(1, 1, is_needed=lambda _: False)  # type: ignore[attr-defined]
+        said = [await (await client.get(where)).text() for where in paths]
+        assert [picture in text for text in said] == [may_fetch, may_fetch]
+        assert ("no copy of it is here" in said[0]) is not may_fetch
+        assert json.loads(said[0])["items"][0]["width"] == 64, "the canvas stays"
+        if not may_fetch:
+            assert json.loads(said[0])["items"][0]["items"] == []
 
 
 async def test_remote_bytes_are_not_answered_from_memory_so_that_their_use_is_seen(
