@@ -58,11 +58,11 @@ def _look(value: Json) -> bool:
         if kind is str or item is None or kind is bool:
             continue
         if isinstance(item, dict):
-            for key, inner in item.items():
-                if type(key) is not str or not key.isascii():
-                    is_plain = False
-                if type(inner) is not str:
-                    pending.append(inner)
+            try:
+                is_plain = is_plain and all(map(str.isascii, item))
+            except TypeError:  # a key that is no text
+                is_plain = False
+            pending.extend([inner for inner in item.values() if type(inner) is not str])
         elif isinstance(item, list | tuple):
             pending.extend(item)
         elif isinstance(item, float):

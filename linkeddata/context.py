@@ -6,6 +6,7 @@ Namespaces follow the openDS term list (rs.dissco.eu), TDWG and W3C; ``vasculum:
 from collections.abc import Mapping
 from typing import Final
 
+from linkeddata.canon import canonical_bytes
 from linkeddata.json_strict import Json
 
 PREFIXES: Final[Mapping[str, str]] = {
@@ -38,3 +39,19 @@ def inline_context() -> dict[str, Json]:
 def with_context(document: Mapping[str, Json]) -> dict[str, Json]:
     """The document with our context first."""
     return {"@context": inline_context(), **document}
+
+
+def canonical_in_context(document: Mapping[str, Json]) -> bytes:
+    """The canonical bytes of a document; our own context, the same in all of them, is not encoded each time.
+
+    Raises:
+        CanonError: it has none.
+    """
+    rest = {term: value for term, value in document.items() if term != "@context"}
+    if document.get("@context") != _CONTEXT or not rest or min(rest) < "@context":
+        return canonical_bytes(dict(document))
+    return _BEGINNING + canonical_bytes(rest)[1:]
+
+
+_CONTEXT: Final = inline_context()
+_BEGINNING: Final = b'{"@context":' + canonical_bytes(_CONTEXT) + b","

@@ -5,6 +5,7 @@ these, the second of which may be cut short (``2007-03-01/05-11``). Anything els
 """
 
 import calendar
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ class Span:
     last: date
 
 
+@functools.lru_cache(maxsize=20_000)
 def read_date(text: str) -> Span | None:
     """The span of a date or an interval; None when it is no date of the calendar or not ISO 8601."""
     first, slash, second = text.strip().partition("/")

@@ -59,20 +59,25 @@ class Mids:
             has_media: whether the specimen has an image with an address or a file.
         """
         reached: int | None = None
-        for level in LEVELS:
-            missing = tuple(
-                name
-                for name, element in self._maps[discipline_of(fields)].items()
-                if element.level == level and not _is_there(element, fields, has_media)
-            )
+        there = {term: value.lower() for term, text in fields.items() if (value := text.strip())}
+        for level, elements in enumerate(self._levels[discipline_of(fields)]):
+            missing = tuple(name for name, element in elements if not _is_there(element, there, has_media))
             if missing:
                 return MidsResult(level=reached, missing=missing)
             reached = level
         return MidsResult(level=reached, missing=())
 
     @cached_property
-    def _maps(self) -> Mapping[str, Mapping[str, _Element]]:
-        return {name: _read(name) for name in (BIOLOGY, GEOLOGY, PALEONTOLOGY)}
+    def _levels(self) -> Mapping[str, tuple[tuple[tuple[str, _Element], ...], ...]]:
+        """Elements of each level, by discipline."""
+        maps = {name: _read(name) for name in (BIOLOGY, GEOLOGY, PALEONTOLOGY)}
+        return {
+            discipline: tuple(
+                tuple((name, element) for name, element in elements.items() if element.level == level)
+                for level in LEVELS
+            )
+            for discipline, elements in maps.items()
+        }
 
 
 def discipline_of(fields: Mapping[str, str]) -> str:
@@ -83,17 +88,14 @@ def discipline_of(fields: Mapping[str, str]) -> str:
     return GEOLOGY if any(word in kind for word in _GEOLOGICAL) else BIOLOGY
 
 
-def _is_there(element: _Element, fields: Mapping[str, str], has_media: bool) -> bool:
+def _is_there(element: _Element, there: Mapping[str, str], has_media: bool) -> bool:
+    """Whether an element is answered by what is there: term -> value in lower case, none of them empty."""
     if element.by_media and has_media:
         return True
-    if any(_has(fields, term, nothing) for term, nothing in element.terms.items()):
-        return True
-    return any(all(fields.get(term, "").strip() for term in group) for group in element.groups)
-
-
-def _has(fields: Mapping[str, str], term: str, nothing: frozenset[str]) -> bool:
-    value = fields.get(term, "").strip()
-    return bool(value) and value.lower() not in nothing
+    for term, nothing in element.terms.items():
+        if term in there and there[term] not in nothing:
+            return True
+    return any(all(term in there for term in group) for group in element.groups)
 
 
 def _read(discipline: str) -> dict[str, _Element]:

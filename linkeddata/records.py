@@ -58,6 +58,7 @@ _SPECIMEN: Final = (
     "dwc:verbatimLabel", "dwc:informationWithheld", "dwc:dataGeneralizations", "dwc:dynamicProperties",
     "dcterms:rightsHolder", "dcterms:accessRights", "dcterms:modified",
 )  # fmt: skip
+_SAID_OF_SPECIMEN: Final = tuple(term for term in _SPECIMEN if term != "dcterms:modified")
 _UUID: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 PLACED_TERMS: Final = frozenset((*_TAXON, *_IDENTIFICATION, *_GEOREFERENCE, *_LOCATION, *_EVENT, *_SPECIMEN))
 """Terms that have a place of their own in a specimen document."""
@@ -156,7 +157,7 @@ def build_specimen(
         "dcterms:identifier": iri,
         "ods:fdoType": "https://doi.org/21.T11148/894b1e6cad57e921764e",
         "ods:status": "Active",
-        **_take(fields, tuple(term for term in _SPECIMEN if term != "dcterms:modified")),
+        **_take(fields, _SAID_OF_SPECIMEN),
         "ods:isKnownToContainMedia": bool(media),
         "vasculum:accessClass": access.label,
     }
@@ -195,8 +196,8 @@ def build_specimen(
         document["ods:hasEntityRelationships"] = [_relationship("hasDigitalMedia", item) for item in media]
     rest = [
         {"@type": "vasculum:VerbatimTerm", "vasculum:term": term, "vasculum:value": value}
-        for term, value in sorted(fields.items())
-        if term not in PLACED_TERMS and value and term not in ("dcterms:license", "dcterms:modified")
+        for term, value in sorted((term, fields[term]) for term in fields.keys() - PLACED_TERMS)
+        if value and term not in ("dcterms:license", "dcterms:modified")
     ]
     if rest:
         document["vasculum:verbatim"] = rest
@@ -365,7 +366,7 @@ def term_to_curie(iri: str) -> str:
 
 
 def _take(fields: Mapping[str, str], terms: Sequence[str]) -> dict[str, Json]:
-    return {term: fields[term] for term in terms if fields.get(term)}
+    return {term: value for term in terms if (value := fields.get(term))}
 
 
 def _quality(mids_level: int | None, issues: Sequence[str]) -> dict[str, Json]:

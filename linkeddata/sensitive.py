@@ -91,6 +91,8 @@ class PlaceWords:
 
     def only_without(self, texts: Iterable[str]) -> list[str]:
         """Those of the texts that repeat none of them."""
+        if not self.words:
+            return list(texts)
         return [text for text in texts if not self.are_in(text)]
 
 

@@ -17,7 +17,7 @@ from datetime import datetime
 from typing import Final
 
 from linkeddata.access import AccessClass
-from linkeddata.canon import canonical_bytes
+from linkeddata.context import canonical_in_context
 from linkeddata.times import format_time
 from node.storage.records import Kind, NewRecord, last_seq
 
@@ -43,7 +43,9 @@ class Draft:
 
 def draft(record: NewRecord) -> Draft:
     """Writes the first version of a record of a source. Pure."""
-    body = canonical_bytes({**record.body, "ods:version": 1, "dcterms:created": _NO_TIME, "dcterms:modified": _NO_TIME})
+    body = canonical_in_context(
+        {**record.body, "ods:version": 1, "dcterms:created": _NO_TIME, "dcterms:modified": _NO_TIME}
+    )
     return Draft(
         record.kind, record.iri, body, record.access, record.sensitive, record.source or "",
         tuple(alias for alias in record.aliases if alias),

@@ -16,7 +16,6 @@ It leaves out: building documents (``linkeddata.records``), many new records at 
 (``node.storage.new_records``), search (``node.storage.search``), who may see what.
 """
 
-import base64
 import hashlib
 import hmac
 import secrets
@@ -26,14 +25,16 @@ from datetime import datetime
 from typing import Final, Literal
 
 from linkeddata.access import AccessClass
-from linkeddata.canon import canonical_bytes
+from linkeddata.context import canonical_in_context
 from linkeddata.json_strict import Json
 from linkeddata.publication import Change
 from linkeddata.times import format_time, parse_time
 
 Kind = Literal["specimen", "medium", "annotation"]
+_LETTERS: Final = "abcdefghijklmnopqrstuvwxyz234567"
 PATHS: Final[dict[Kind, str]] = {"specimen": "specimen", "medium": "media", "annotation": "annotation"}
 """The first path segment of the IRI of each kind."""
+_PAIRS: Final = [first + second for first in _LETTERS for second in _LETTERS]
 VOLATILE: Final = ("ods:version", "dcterms:modified", "dcterms:created")
 """Members that the store itself sets; they decide nothing about whether a record has changed."""
 
@@ -101,8 +102,8 @@ def id_salt(conn: sqlite3.Connection) -> bytes:
 
 def mint(salt: bytes, source: str, kind: Kind, key: str) -> str:
     """The id of the record for this source key: 16 letters, stable, and saying nothing about the key."""
-    mac = hmac.digest(salt, f"{kind}\0{source}\0{key}".encode(), "sha256")
-    return base64.b32encode(mac[:10]).decode().lower()
+    number = int.from_bytes(hmac.digest(salt, f"{kind}\0{source}\0{key}".encode(), "sha256")[:10], "big")
+    return "".join([_PAIRS[number >> shift & 1023] for shift in range(70, -1, -10)])  # base32, in lower case
 
 
 def mint_id(conn: sqlite3.Connection, source: str, kind: Kind, key: str) -> str:
@@ -134,7 +135,7 @@ def publish(conn: sqlite3.Connection, record: NewRecord, *, now: datetime, tells
     body["ods:version"] = version
     body["dcterms:created"] = stamp if old is None else old["created"]
     body["dcterms:modified"] = stamp
-    data = canonical_bytes(body)
+    data = canonical_in_context(body)
     digest = hashlib.sha256(data).hexdigest()
     is_public = record.access is not AccessClass.PRIVATE
     conn.execute(
@@ -180,7 +181,7 @@ def tombstone(conn: sqlite3.Connection, iri: str, body: dict[str, Json], *, now:
         return None
     stamp, version = format_time(now), old["version"] + 1
     document = {**body, "ods:version": version, "dcterms:modified": stamp, "dcterms:created": old["created"]}
-    data = canonical_bytes(document)
+    data = canonical_in_context(document)
     digest, salt = hashlib.sha256(data).hexdigest(), secrets.token_hex(16)
     conn.execute(
         "UPDATE record SET version = ?, state = 'tombstone', body = ?, digest = ?, modified = ? WHERE iri = ?",
@@ -247,7 +248,7 @@ def _same(old: sqlite3.Row, record: NewRecord) -> bool:
     body["ods:version"] = old["version"]
     body["dcterms:created"] = old["created"]
     body["dcterms:modified"] = old["modified"]
-    return canonical_bytes(body) == bytes(old["body"])
+    return canonical_in_context(body) == bytes(old["body"])
 
 
 def _set_aliases(conn: sqlite3.Connection, record: NewRecord) -> None:

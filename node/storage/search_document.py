@@ -53,8 +53,8 @@ def read_document(body: dict[str, Any]) -> SearchDocument:
     _collect(body, members)
     first: dict[str, Any] = {}
     for key, value in members:
-        if key not in first and value not in (None, ""):
-            first[key] = value
+        if value is not None and value != "":
+            first.setdefault(key, value)
     words = [
         value if value.isascii() else unicodedata.normalize("NFC", value)
         for key, value in members
@@ -83,11 +83,10 @@ def _collect(value: Any, members: list[tuple[str, Any]]) -> None:
     if isinstance(value, dict):
         for key in sorted(value):  # as in its canonical bytes, whoever made it
             item = value[key]
-            if isinstance(item, dict | list):
-                if key != "@context":
-                    _collect(item, members)
-            else:
+            if type(item) is str or not isinstance(item, (dict, list)):
                 members.append((key, item))
+            elif key != "@context":
+                _collect(item, members)
     elif isinstance(value, list):
         for item in value:
             _collect(item, members)
@@ -139,9 +138,9 @@ def _canonical(found: dict[str, Any]) -> str | None:
 
 
 def _text(value: Any) -> str | None:
-    if value is None or isinstance(value, dict | list):
+    if value is None:
         return None
-    text = str(value)
+    text = value if type(value) is str else str(value)
     return (text if text.isascii() else unicodedata.normalize("NFC", text)).strip() or None
 
 
