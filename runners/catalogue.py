@@ -13,6 +13,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "label-text": "runners.pipelines.label_text:LabelText",
     "barcode": "runners.pipelines.barcode:Barcode",
     "quality": "runners.pipelines.quality:Quality",
+    "segment": "runners.pipelines.segment:Segment",
     "network-probe": "runners.pipelines.network_probe:NetworkProbe",
 }
 

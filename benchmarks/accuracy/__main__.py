@@ -17,6 +17,7 @@ from benchmarks.accuracy.world import Section, World, found_data
 SECTIONS = {
     "barcode": "benchmarks.accuracy.barcode",
     "label-text": "benchmarks.accuracy.label_text",
+    "segment": "benchmarks.accuracy.segment",
 }
 """Pipeline -> the module that judges it."""
 

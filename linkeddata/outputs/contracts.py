@@ -5,7 +5,7 @@ from typing import Final
 
 from linkeddata.errors import DocumentError, OutputRefused
 from linkeddata.json_strict import Json, as_object
-from linkeddata.outputs import barcode, classes, label_text, network_probe, quality
+from linkeddata.outputs import barcode, classes, label_text, network_probe, quality, segment
 from linkeddata.outputs.shape import ImageSize, Output, read_image
 
 _PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = {
@@ -13,6 +13,7 @@ _PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = 
     "barcode/1": barcode.parse,
     "quality/1": quality.parse,
     "classes/1": classes.parse,
+    "segment/1": segment.parse,
     "network-probe/1": network_probe.parse,
 }
 CONTRACTS: Final = tuple(_PARSERS)
@@ -21,6 +22,7 @@ STEPS: Final[Mapping[str, str]] = {
     "label-text": "label-text/1",
     "barcode": "barcode/1",
     "quality": "quality/1",
+    "segment": "segment/1",
     "network-probe": "network-probe/1",
 }
 """Name of a pipeline that comes with a node -> its output contract: what jobs, settings and commands call it."""

@@ -53,6 +53,7 @@ COMMANDS: Final[dict[str, str]] = {
     "selection": "node.cli.selection:selection",
     "job": "node.cli.job:job",
     "id": "node.cli.ids:show_id",
+    "train": "node.cli.train:train",
     "ipfs": "node.cli.ipfs:ipfs",
     "demo": "node.cli.demo:demo",
 }

@@ -1,7 +1,7 @@
 """Real pictures with truth, as training sees them: images, masks, and boxes where somebody drew some.
 
-``DIR`` holds, at any depth, folders ``images`` with ``masks`` beside them; a mask has the name of its image, and what is
-not black in it is specimen. ``boxes.tsv`` in ``DIR`` (sha256, class, x, y, width, height in thousandths of the longer
+``DIR`` holds folders ``images`` with ``masks`` beside them; a mask has the name of its image, and what
+is not black in it is specimen. ``boxes.tsv`` (sha256, class, x, y, width, height in thousandths of the longer
 side of the upright image) says where labels, codes and rulers lie; an image with boxes is taken to be fully described.
 Images in folders ``labels`` are pieces of paper to be laid on made pictures.
 """
@@ -44,7 +44,7 @@ def read_examples(folder: Path, side: int) -> list[Example]:
     """Every image under ``folder`` that has a mask, ordered by name.
 
     Raises:
-        ValueError: there is none.
+        ValueError: there is none, or one does not fit its image.
     """
     import cv2
 
@@ -55,13 +55,20 @@ def read_examples(folder: Path, side: int) -> list[Example]:
         if not pictures:
             continue
         sha256 = hashlib.sha256(pictures[0].read_bytes()).hexdigest()
-        full = np.asarray(cv2.cvtColor(cv2.imread(str(pictures[0])), cv2.COLOR_BGR2RGB), np.uint8)
-        truth = np.asarray(cv2.imread(str(path)).max(axis=2) > 0, np.uint8)
+        drawn, photographed = cv2.imread(str(path)), cv2.imread(str(pictures[0]))
+        if drawn is None or photographed is None or drawn.shape != photographed.shape:
+            raise ValueError(f"{path}: mask and image cannot be read, or differ in size")
+        full = np.asarray(cv2.cvtColor(photographed, cv2.COLOR_BGR2RGB), np.uint8)
+        truth = np.asarray(drawn.max(axis=2) > 0, np.uint8)
         height, width = truth.shape
         scale = side / max(height, width)
         size = (max(1, round(width * scale)), max(1, round(height * scale)))
-        pixels = np.asarray(cv2.resize(full, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8)
-        soft = cv2.resize(truth.astype(np.float32), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+        pixels = np.asarray(
+            cv2.resize(full, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC), np.uint8
+        )
+        soft = cv2.resize(
+            truth.astype(np.float32), size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        )
         mask = np.asarray(soft >= 0.5, np.uint8)
         classes = _classes(mask, boxes.get(sha256), side)
         found.append(Example(path.stem, sha256, pixels, mask, classes, "herbarium" in str(path), truth))

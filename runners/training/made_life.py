@@ -25,7 +25,7 @@ class Canvas:
         self.pixels[:] = colour
         self.cover: Array = np.zeros((height, width), np.uint8)
 
-    def polygon(self, points: np.ndarray, colour: tuple[int, int, int]) -> None:  # type: ignore[type-arg]
+    def polygon(self, points: np.ndarray, colour: tuple[int, int, int]) -> None:
         """A filled outline."""
         import cv2
 
@@ -33,7 +33,7 @@ class Canvas:
         cv2.fillPoly(self.pixels, outline, colour, cv2.LINE_AA, 3)
         cv2.fillPoly(self.cover, outline, 255, cv2.LINE_AA, 3)
 
-    def line(self, points: np.ndarray, colour: tuple[int, int, int], width: float) -> None:  # type: ignore[type-arg]
+    def line(self, points: np.ndarray, colour: tuple[int, int, int], width: float) -> None:
         """A stroke of one breadth."""
         import cv2
 
@@ -74,7 +74,16 @@ def near(rng: Rng, colour: tuple[int, int, int], spread: int = 12) -> tuple[int,
     return tuple(int(value) for value in np.clip(moved, 0, 255))  # type: ignore[return-value]
 
 
-def leaf(rng: Rng, canvas: Canvas, at: tuple[float, float], angle: float, length: float, broad: float, colour: tuple[int, int, int], teeth: float) -> None:
+def leaf(
+    rng: Rng,
+    canvas: Canvas,
+    at: tuple[float, float],
+    angle: float,
+    length: float,
+    broad: float,
+    colour: tuple[int, int, int],
+    teeth: float,
+) -> None:
     """One leaf with veins, sometimes with holes."""
     import cv2
 
@@ -103,7 +112,10 @@ def leaf(rng: Rng, canvas: Canvas, at: tuple[float, float], angle: float, length
         if rng.random() < 0.15:
             for _ in range(int(rng.integers(1, 5))):
                 spot = middle[int(rng.integers(steps // 4, steps))] + rng.normal(0, broad * length / 6, 2)
-                axes = (int(rng.integers(1, max(2, int(length * 0.05)))), int(rng.integers(1, max(2, int(length * 0.05)))))
+                axes = (
+                    int(rng.integers(1, max(2, int(length * 0.05)))),
+                    int(rng.integers(1, max(2, int(length * 0.05)))),
+                )
                 cv2.ellipse(canvas.cover, tuple(spot.astype(int)), axes, 0, 0, 360, 0, -1, cv2.LINE_AA)
 
 
@@ -115,7 +127,16 @@ def plant(rng: Rng, height: int, width: int) -> Patch:
     if kind < 0.3:
         _grass(rng, canvas, colour)
     elif kind < 0.42:
-        leaf(rng, canvas, (width * 0.5, height * 0.98), -np.pi / 2 + rng.uniform(-0.2, 0.2), height * 0.9, float(rng.uniform(0.2, 0.9)), colour, float(rng.choice([0, 0.1])))
+        leaf(
+            rng,
+            canvas,
+            (width * 0.5, height * 0.98),
+            -np.pi / 2 + rng.uniform(-0.2, 0.2),
+            height * 0.9,
+            float(rng.uniform(0.2, 0.9)),
+            colour,
+            float(rng.choice([0, 0.1])),
+        )
     else:
         style = _Style(rng, height, colour)
         start = np.array([width * rng.uniform(0.35, 0.65), height * 0.97])
@@ -140,7 +161,9 @@ class _Style:
         self.gap = rng.uniform(0.05, 0.16)
 
 
-def _branch(rng: Rng, canvas: Canvas, start: np.ndarray, angle: float, length: float, style: _Style, level: int) -> None:  # type: ignore[type-arg]
+def _branch(
+    rng: Rng, canvas: Canvas, start: np.ndarray, angle: float, length: float, style: _Style, level: int
+) -> None:
     steps = 24
     turn = np.cumsum(rng.normal(0, 0.05, steps)) + angle + np.linspace(0, rng.uniform(-0.5, 0.5), steps)
     points = start + np.cumsum(np.stack([np.cos(turn), np.sin(turn)], 1) * length / steps, 0)
@@ -149,14 +172,31 @@ def _branch(rng: Rng, canvas: Canvas, start: np.ndarray, angle: float, length: f
         for share in rng.uniform(0.25, 0.9, int(rng.integers(2, 6))):
             side = float(rng.choice([-1, 1]))
             index = int(share * (steps - 1))
-            _branch(rng, canvas, points[index], turn[index] + side * style.spread, length * rng.uniform(0.3, 0.6), style, level + 1)
+            _branch(
+                rng,
+                canvas,
+                points[index],
+                turn[index] + side * style.spread,
+                length * rng.uniform(0.3, 0.6),
+                style,
+                level + 1,
+            )
     share = rng.uniform(0.02, 0.25)
     while share < 1:
         index = int(share * (steps - 1))
         for side in (-1, 1):
             if rng.random() < 0.75:
                 size = style.leaf * rng.uniform(0.6, 1.2) * (0.8**level)
-                leaf(rng, canvas, tuple(points[index]), turn[index] + side * rng.uniform(0.4, 1.3), size, style.broad, near(rng, style.colour), style.teeth)
+                leaf(
+                    rng,
+                    canvas,
+                    tuple(points[index]),
+                    turn[index] + side * rng.uniform(0.4, 1.3),
+                    size,
+                    style.broad,
+                    near(rng, style.colour),
+                    style.teeth,
+                )
         share += style.gap
     if style.berries:
         for _ in range(int(rng.integers(5, 40))):
@@ -177,17 +217,30 @@ def _grass(rng: Rng, canvas: Canvas, colour: tuple[int, int, int]) -> None:
         steps = 20
         turn = -np.pi / 2 + rng.normal(0, 0.3) + np.linspace(0, rng.normal(0, 0.7), steps)
         length = height * rng.uniform(0.3, 0.85)
-        blade = foot + rng.normal(0, width * 0.02, 2) + np.cumsum(np.stack([np.cos(turn), np.sin(turn)], 1) * length / steps, 0)
+        blade = (
+            foot
+            + rng.normal(0, width * 0.02, 2)
+            + np.cumsum(np.stack([np.cos(turn), np.sin(turn)], 1) * length / steps, 0)
+        )
         shade = near(rng, colour, 22)
         canvas.line(np.vstack([foot, blade]), shade, max(1.0, height * rng.uniform(0.001, 0.007)))
         if rng.random() < 0.3:
             for share in np.linspace(0.7, 1, int(rng.integers(4, 14))):
                 index = int(share * (steps - 1))
-                leaf(rng, canvas, tuple(blade[index]), turn[index] + rng.normal(0, 0.5), height * rng.uniform(0.01, 0.04), 0.35, near(rng, shade, 18), 0)
+                leaf(
+                    rng,
+                    canvas,
+                    tuple(blade[index]),
+                    turn[index] + rng.normal(0, 0.5),
+                    height * rng.uniform(0.01, 0.04),
+                    0.35,
+                    near(rng, shade, 18),
+                    0,
+                )
     _roots(rng, canvas, foot, height, near(rng, colour, 30))
 
 
-def _roots(rng: Rng, canvas: Canvas, start: np.ndarray, size: int, colour: tuple[int, int, int]) -> None:  # type: ignore[type-arg]
+def _roots(rng: Rng, canvas: Canvas, start: np.ndarray, size: int, colour: tuple[int, int, int]) -> None:
     for _ in range(int(rng.integers(2, 14))):
         steps = 16
         turn = np.pi / 2 + rng.normal(0, 0.7) + np.cumsum(rng.normal(0, 0.3, steps))
@@ -195,7 +248,7 @@ def _roots(rng: Rng, canvas: Canvas, start: np.ndarray, size: int, colour: tuple
         canvas.line(np.vstack([start, root]), colour, max(1.0, size * 0.002))
 
 
-def _oval(centre: tuple[float, float], a: float, b: float, angle: float, power: float = 2.0) -> np.ndarray:  # type: ignore[type-arg]
+def _oval(centre: tuple[float, float], a: float, b: float, angle: float, power: float = 2.0) -> np.ndarray:
     t = np.linspace(0, 2 * np.pi, 48)
     x = a * np.sign(np.cos(t)) * np.abs(np.cos(t)) ** (2 / power)
     y = b * np.sign(np.sin(t)) * np.abs(np.sin(t)) ** (2 / power)
@@ -211,7 +264,14 @@ def animal(rng: Rng, height: int, width: int) -> Patch:
     return _winged(rng, height, width) if kind < 0.8 else _fish(rng, height, width)
 
 
-def _limbs(rng: Rng, canvas: Canvas, colour: tuple[int, int, int], spots: list[tuple[float, float, int]], size: float, thick: float) -> None:
+def _limbs(
+    rng: Rng,
+    canvas: Canvas,
+    colour: tuple[int, int, int],
+    spots: list[tuple[float, float, int]],
+    size: float,
+    thick: float,
+) -> None:
     for x, y, side in spots:
         point, direction = np.array([x, y]), (0 if side > 0 else np.pi) + rng.uniform(-0.9, 0.9)
         for share, width in ((0.5, 1.0), (0.45, 0.7), (0.3, 0.45)):
@@ -229,7 +289,12 @@ def _beetle(rng: Rng, height: int, width: int) -> Patch:
     half = body * rng.uniform(0.16, 0.3)
     top = (height - body) / 2
     limb = colour if rng.random() < 0.7 else tone(rng, ((150, 96, 40), (90, 50, 30)))
-    spots = [(cx + side * half * 0.5, top + body * share, side) for share in (0.28, 0.45, 0.6) for side in (-1, 1) if rng.random() < 0.85]
+    spots = [
+        (cx + side * half * 0.5, top + body * share, side)
+        for share in (0.28, 0.45, 0.6)
+        for side in (-1, 1)
+        if rng.random() < 0.85
+    ]
     _limbs(rng, canvas, limb, spots, half * rng.uniform(1.0, 2.0), half * rng.uniform(0.08, 0.22))
     for side in (-1, 1):
         if rng.random() < 0.85:
@@ -239,21 +304,49 @@ def _beetle(rng: Rng, height: int, width: int) -> Patch:
             )
             canvas.line(feeler, limb, max(1.0, half * 0.06))
     canvas.polygon(_oval((cx, top + body * 0.08), half * 0.5, body * 0.08, 0), near(rng, colour, 8))
-    canvas.polygon(_oval((cx, top + body * 0.24), half * rng.uniform(0.7, 1.0), body * 0.13, 0, 2.6), near(rng, colour, 8))
+    canvas.polygon(
+        _oval((cx, top + body * 0.24), half * rng.uniform(0.7, 1.0), body * 0.13, 0, 2.6), near(rng, colour, 8)
+    )
     shell = near(rng, colour, 10) if rng.random() < 0.75 else tone(rng, ANIMAL)
     canvas.polygon(_oval((cx, top + body * 0.65), half, body * 0.35, 0, float(rng.uniform(2, 2.8))), shell)
     dark = tuple(max(0, value - 14) for value in shell)
     for column in np.linspace(-0.85, 0.85, int(rng.choice([1, 9, 15]))):
         x = int(cx + column * half)
-        cv2.line(canvas.pixels, (x, int(top + body * 0.38)), (int(cx + column * half * 0.7), int(top + body * 0.95)), dark, 1, cv2.LINE_AA)
+        cv2.line(
+            canvas.pixels,
+            (x, int(top + body * 0.38)),
+            (int(cx + column * half * 0.7), int(top + body * 0.95)),
+            dark,
+            1,
+            cv2.LINE_AA,
+        )
     if rng.random() < 0.3:
         for _ in range(int(rng.integers(1, 4))):
             spot = (int(cx), int(top + body * rng.uniform(0.45, 0.85)))
-            cv2.ellipse(canvas.pixels, spot, (int(half * 0.9), int(body * 0.05)), 0, 0, 360, tuple(int(v) for v in rng.integers(30, 240, 3)), -1, cv2.LINE_AA)
+            cv2.ellipse(
+                canvas.pixels,
+                spot,
+                (int(half * 0.9), int(body * 0.05)),
+                0,
+                0,
+                360,
+                tuple(int(v) for v in rng.integers(30, 240, 3)),
+                -1,
+                cv2.LINE_AA,
+            )
     shine = np.zeros(canvas.cover.shape, np.float32)
     for _ in range(int(rng.integers(0, 6))):
         spot = (int(cx + rng.normal(0, half * 0.4)), int(top + body * rng.uniform(0.1, 0.85)))
-        cv2.ellipse(shine, spot, (int(half * rng.uniform(0.03, 0.25)) + 1, int(body * rng.uniform(0.01, 0.12)) + 1), float(rng.uniform(0, 180)), 0, 360, float(rng.uniform(20, 140)), -1)
+        cv2.ellipse(
+            shine,
+            spot,
+            (int(half * rng.uniform(0.03, 0.25)) + 1, int(body * rng.uniform(0.01, 0.12)) + 1),
+            float(rng.uniform(0, 180)),
+            0,
+            360,
+            float(rng.uniform(20, 140)),
+            -1,
+        )
     shine = cv2.GaussianBlur(shine, (0, 0), max(0.6, half / 25))
     canvas.pixels[:] = np.clip(canvas.pixels + shine[:, :, None], 0, 255).astype(np.uint8)
     return canvas.patch(rng, float(rng.uniform(1, 7)))
@@ -274,16 +367,24 @@ def _winged(rng: Rng, height: int, width: int) -> Patch:
     if rng.random() < 0.5:
         for _ in range(int(rng.integers(2, 12))):
             spot = (int(cx + rng.normal(0, span * 0.5)), int(cy + rng.normal(0, span * 0.3)))
-            cv2.circle(canvas.pixels, spot, int(max(1, span * rng.uniform(0.02, 0.1))), near(rng, colour, 30), -1, cv2.LINE_AA)
+            cv2.circle(
+                canvas.pixels, spot, int(max(1, span * rng.uniform(0.02, 0.1))), near(rng, colour, 30), -1, cv2.LINE_AA
+            )
     opacity = canvas.cover.copy()
     if is_clear:
         opacity = (opacity.astype(np.float32) * rng.uniform(0.35, 0.8)).astype(np.uint8)
     body = Canvas(height, width, colour)
-    body.polygon(_oval((cx, cy + span * 0.25), span * 0.09, span * rng.uniform(0.4, 0.7), rng.uniform(-0.15, 0.15)), colour)
+    body.polygon(
+        _oval((cx, cy + span * 0.25), span * 0.09, span * rng.uniform(0.4, 0.7), rng.uniform(-0.15, 0.15)), colour
+    )
     body.polygon(_oval((cx, cy - span * 0.22), span * 0.09, span * 0.1, 0), near(rng, colour))
     for side in (-1, 1):
         turn = -np.pi / 2 + side * np.linspace(0.1, 0.9, 10)
-        body.line(np.array([cx, cy - span * 0.3]) + np.cumsum(np.stack([np.cos(turn), np.sin(turn)], 1) * span * 0.05, 0), colour, 1)
+        body.line(
+            np.array([cx, cy - span * 0.3]) + np.cumsum(np.stack([np.cos(turn), np.sin(turn)], 1) * span * 0.05, 0),
+            colour,
+            1,
+        )
     _limbs(rng, body, colour, [(cx, cy, -1), (cx, cy, 1)], span * 0.4, 1)
     over = body.cover[:, :, None] / 255.0
     canvas.pixels[:] = (canvas.pixels * (1 - over) + body.pixels * over).astype(np.uint8)
@@ -297,20 +398,45 @@ def _winged(rng: Rng, height: int, width: int) -> Patch:
 def _fish(rng: Rng, height: int, width: int) -> Patch:
     import cv2
 
-    colour = tone(rng, ((120, 92, 52), (150, 140, 120), (96, 80, 60), (190, 170, 130), (70, 66, 60), (216, 150, 120), (200, 90, 90)))
+    colour = tone(
+        rng,
+        ((120, 92, 52), (150, 140, 120), (96, 80, 60), (190, 170, 130), (70, 66, 60), (216, 150, 120), (200, 90, 90)),
+    )
     canvas = Canvas(height, width, colour)
     cx, cy, length = width * 0.46, height / 2, width * 0.72
     deep = min(height * 0.42, length * rng.uniform(0.1, 0.24))
     for angle, size in ((rng.uniform(-0.6, -0.3), 0.22), (rng.uniform(0.3, 0.6), 0.22)):
         leaf(rng, canvas, (cx + length * 0.44, cy), angle, length * size, 0.5, near(rng, colour, 24), 0)
     for share, side in ((rng.uniform(-0.1, 0.1), -1), (rng.uniform(0.0, 0.2), 1), (-0.15, 1)):
-        leaf(rng, canvas, (cx + length * share, cy + side * deep * 0.8), side * rng.uniform(0.5, 1.2), length * 0.16, 0.5, near(rng, colour, 24), 0)
+        leaf(
+            rng,
+            canvas,
+            (cx + length * share, cy + side * deep * 0.8),
+            side * rng.uniform(0.5, 1.2),
+            length * 0.16,
+            0.5,
+            near(rng, colour, 24),
+            0,
+        )
     t = np.linspace(0, 1, 40)
     upper = np.sin(np.pi * t**0.7) * deep + 2
     xs = cx - length / 2 + t * length
-    canvas.polygon(np.concatenate([np.stack([xs, cy - upper], 1), np.stack([xs, cy + upper * rng.uniform(0.7, 1.1)], 1)[::-1]]), colour)
+    canvas.polygon(
+        np.concatenate([np.stack([xs, cy - upper], 1), np.stack([xs, cy + upper * rng.uniform(0.7, 1.1)], 1)[::-1]]),
+        colour,
+    )
     pale = tuple(int(min(255, value + 40)) for value in colour)
-    cv2.ellipse(canvas.pixels, (int(cx), int(cy + deep * 0.7)), (int(length * 0.4), int(deep * 0.5)), 0, 0, 360, pale, -1, cv2.LINE_AA)
+    cv2.ellipse(
+        canvas.pixels,
+        (int(cx), int(cy + deep * 0.7)),
+        (int(length * 0.4), int(deep * 0.5)),
+        0,
+        0,
+        360,
+        pale,
+        -1,
+        cv2.LINE_AA,
+    )
     for _ in range(int(rng.integers(0, 60))):
         spot = (int(cx + rng.normal(0, length * 0.2)), int(cy + rng.normal(0, deep * 0.4)))
         cv2.circle(canvas.pixels, spot, int(max(1, length * 0.008)), near(rng, colour, 34), -1)

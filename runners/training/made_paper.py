@@ -66,7 +66,7 @@ def paper(rng: Rng, height: int, width: int, colour: tuple[int, int, int]) -> Ar
             cv2.ellipse(stain, centre, axes, float(rng.uniform(0, 180)), 0, 360, float(rng.uniform(3, 14)), -1)
         stain = cv2.GaussianBlur(stain, (0, 0), float(rng.uniform(2, 12)))
         sheet -= stain[:, :, None] * np.array((0.6, 1.0, 1.5), np.float32)
-    return np.clip(sheet, 0, 255).astype(np.uint8)
+    return np.asarray(np.clip(sheet, 0, 255), np.uint8)
 
 
 def some_paper(rng: Rng) -> tuple[int, int, int]:
@@ -154,7 +154,9 @@ def label(rng: Rng, height: int, width: int, ground: tuple[int, int, int] | None
     if rng.random() < 0.92:
         text_block(rng, pixels, margin)
     if rng.random() < 0.2:
-        cv2.rectangle(pixels, (margin // 2, margin // 2), (width - margin // 2 - 1, height - margin // 2 - 1), ink(rng), 1)
+        cv2.rectangle(
+            pixels, (margin // 2, margin // 2), (width - margin // 2 - 1, height - margin // 2 - 1), ink(rng), 1
+        )
     if rng.random() < 0.08:
         _map(rng, pixels, margin)
     return solid(pixels)
@@ -187,7 +189,9 @@ def barcode(rng: Rng, height: int, width: int) -> Patch:
         target = pixels[margin : margin + size, margin : margin + size]
         target[code[: target.shape[0], : target.shape[1]]] = dark
         if width > height * 1.4:
-            write(rng, pixels, 2 * margin + size, height // 3, max(5, height // 5), width - size - 3 * margin, (dark,) * 3)
+            write(
+                rng, pixels, 2 * margin + size, height // 3, max(5, height // 5), width - size - 3 * margin, (dark,) * 3
+            )
         return solid(pixels)
     low, high = int(height * rng.uniform(0.03, 0.3)), int(height * rng.uniform(0.6, 0.85))
     x = margin
@@ -225,7 +229,9 @@ def ruler(rng: Rng, length: int, breadth: int) -> Patch:
         cv2.line(pixels, (x, y0), (x, y1), mark, 1)
         if index % fine == 0:
             y = breadth - 3 if top else int(breadth * 0.4)
-            cv2.putText(pixels, str(index // fine), (x + 1, y), cv2.FONT_HERSHEY_SIMPLEX, breadth / 90, mark, 1, cv2.LINE_AA)
+            cv2.putText(
+                pixels, str(index // fine), (x + 1, y), cv2.FONT_HERSHEY_SIMPLEX, breadth / 90, mark, 1, cv2.LINE_AA
+            )
         if is_blocks and index % (2 * fine) == 0:
             y0, y1 = (0, breadth // 4) if top else (breadth - breadth // 4, breadth)
             cv2.rectangle(pixels, (x, y0), (int(x + unit), y1), mark, -1)
@@ -249,7 +255,7 @@ def chart(rng: Rng, height: int, width: int) -> Patch:
     else:
         cell = min(height, width) / float(rng.integers(1, 5))
         columns, rows = max(1, int(width / cell)), max(1, int(height / cell))
-    colours = [CHART_24[index % 24] for index in range(columns * rows)]
+    colours: list[tuple[int, ...]] = [CHART_24[index % 24] for index in range(columns * rows)]
     order = rng.random()
     if order < 0.3:
         colours = [tuple(int(v) for v in rng.integers(0, 256, 3)) for _ in colours]
@@ -283,7 +289,9 @@ def stamp(rng: Rng, height: int, width: int) -> Patch:
     centre, axes = (width // 2, height // 2), (width // 2 - 2, height // 2 - 2)
     kind = int(rng.integers(4))
     thick = 1 + int(rng.integers(3))
-    corners = np.array([[width // 2, 1], [width - 2, height // 2], [width // 2, height - 2], [1, height // 2]], np.int32)
+    corners = np.array(
+        [[width // 2, 1], [width - 2, height // 2], [width // 2, height - 2], [1, height // 2]], np.int32
+    )
     if kind == 0:
         cv2.ellipse(mask, centre, axes, 0, 0, 360, 255, -1)
         for shrink in (0, int(min(axes) * 0.3)) if rng.random() < 0.7 else (0,):
@@ -306,7 +314,10 @@ def stamp(rng: Rng, height: int, width: int) -> Patch:
     if kind == 0:
         for index, char in enumerate(ring):
             angle = 2 * np.pi * index / len(ring)
-            spot = (int(centre[0] + axes[0] * 0.82 * np.cos(angle)) - 3, int(centre[1] + axes[1] * 0.82 * np.sin(angle)) + 3)
+            spot = (
+                int(centre[0] + axes[0] * 0.82 * np.cos(angle)) - 3,
+                int(centre[1] + axes[1] * 0.82 * np.sin(angle)) + 3,
+            )
             if ord(char) < 128:
                 cv2.putText(ground, char, spot, cv2.FONT_HERSHEY_SIMPLEX, height / 260, colour, 1, cv2.LINE_AA)
     strength = (255 - ground.min(axis=2)).astype(np.float32) / max(1, 255 - min(colour))
@@ -323,7 +334,7 @@ def envelope(rng: Rng, height: int, width: int, ground: tuple[int, int, int]) ->
     near = tuple(int(np.clip(value + rng.integers(-14, 15), 0, 255)) for value in ground)
     colour = near if rng.random() < 0.7 else some_paper(rng)
     pixels = paper(rng, height, width, colour)  # type: ignore[arg-type]
-    shade = tuple(int(max(0, value - rng.integers(12, 60))) for value in colour)
+    shade = tuple(max(0, value - int(rng.integers(12, 60))) for value in colour)
     lift = int(min(height, width) * rng.uniform(0.06, 0.25))
     kind = rng.random()
     if kind < 0.4:
@@ -339,7 +350,17 @@ def envelope(rng: Rng, height: int, width: int, ground: tuple[int, int, int]) ->
     if rng.random() < 0.25:
         for _ in range(int(rng.integers(1, 6))):
             spot = (int(rng.integers(width // 6, width)), int(rng.integers(height // 6, height)))
-            cv2.ellipse(pixels, spot, (int(rng.integers(2, 9)), int(rng.integers(1, 5))), float(rng.uniform(0, 180)), 0, 360, (96, 82, 52), -1, cv2.LINE_AA)
+            cv2.ellipse(
+                pixels,
+                spot,
+                (int(rng.integers(2, 9)), int(rng.integers(1, 5))),
+                float(rng.uniform(0, 180)),
+                0,
+                360,
+                (96, 82, 52),
+                -1,
+                cv2.LINE_AA,
+            )
     if rng.random() < 0.3:
         write(rng, pixels, int(width * 0.2), int(height * 0.6), max(6, height // 10), int(width * 0.5), ink(rng))
     return Patch(pixels, alpha, np.full((height, width), 255, np.uint8))

@@ -1,8 +1,8 @@
 """Made pictures of specimens with the truth of every pixel: what a camera over a sheet, a tray or a pin might see.
 
-The truth is one byte per pixel: the low four bits are a class of ``CLASSES``, the bit ``EDGE`` marks the rim of a thing of
-paper or card, so that neighbours can be told apart. Real cut-outs (a masked plant or beetle) can be laid on made grounds; a picture
-says whose cut-outs it holds, so that nobody is tested on a specimen of the training.
+The truth is one byte per pixel: the low four bits are a class of ``CLASSES``, the bit ``EDGE`` marks the rim of a thing
+of paper or card, so that neighbours can be told apart. Real cut-outs (a masked plant or beetle) can be laid on made
+grounds; a picture says whose cut-outs it holds, so that nobody is tested on a specimen of the training.
 """
 
 from collections.abc import Sequence
@@ -17,7 +17,15 @@ from runners.training.made_paper import Array, Patch, Rng
 CLASSES: Final = ("ground", "specimen", "label", "barcode", "ruler", "chart", "stamp", "envelope", "other")
 EDGE: Final = 16
 SPECIMEN, LABEL, BARCODE, RULER, CHART, STAMP, ENVELOPE, OTHER = range(1, 9)
-BOARDS: Final = ((12, 12, 14), (12, 12, 14), (60, 62, 64), (128, 130, 132), (240, 241, 243), (196, 168, 110), (30, 40, 70))
+BOARDS: Final = (
+    (12, 12, 14),
+    (12, 12, 14),
+    (60, 62, 64),
+    (128, 130, 132),
+    (240, 241, 243),
+    (196, 168, 110),
+    (30, 40, 70),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +43,14 @@ class Scene:
 
     pixels: Array
     classes: Array
-    things: np.ndarray  # type: ignore[type-arg]
+    things: np.ndarray
     """Number of the thing that covers a pixel; 0 for ground and specimens."""
     sources: set[int] = field(default_factory=set)
     count: int = 0
 
-    def lay(self, rng: Rng, patch: Patch, x: int, y: int, kind: int, *, angle: float = 0.0, shadow: float = 0.0) -> None:
+    def lay(
+        self, rng: Rng, patch: Patch, x: int, y: int, kind: int, *, angle: float = 0.0, shadow: float = 0.0
+    ) -> None:
         """Puts a patch with its middle at x, y."""
         import cv2
 
@@ -81,7 +91,7 @@ class Scene:
         kernel = np.ones((3, 3), np.uint8)
         rim = cv2.dilate(things, kernel) != cv2.erode(things, kernel)
         rim &= self.classes > SPECIMEN
-        return (self.classes | (rim.astype(np.uint8) * EDGE)).astype(np.uint8)
+        return np.asarray(self.classes | (rim.astype(np.uint8) * EDGE), np.uint8)
 
 
 def _turn(image: Array, angle: float) -> Array:
@@ -100,7 +110,9 @@ def _resized(patch: Patch, factor: float, rng: Rng) -> Patch:
 
     height, width = patch.mask.shape
     size = (max(2, round(width * factor)), max(2, round(height * factor)))
-    pixels, alpha, mask = (cv2.resize(item, size, interpolation=cv2.INTER_AREA) for item in (patch.pixels, patch.alpha, patch.mask))
+    pixels, alpha, mask = (
+        cv2.resize(item, size, interpolation=cv2.INTER_AREA) for item in (patch.pixels, patch.alpha, patch.mask)
+    )
     gain = rng.normal(1, 0.08, 3) * rng.uniform(0.75, 1.3)
     pixels = np.clip(pixels * gain + rng.normal(0, 6), 0, 255).astype(np.uint8)
     if rng.random() < 0.5:
@@ -161,8 +173,15 @@ def _tilt(rng: Rng, most: float = 3.0) -> float:
     return quarter + (float(rng.normal(0, most)) if rng.random() < 0.5 else 0.0)
 
 
-def _clutter(rng: Rng, scene: Scene, window: tuple[int, int, int, int], unit: float, ground: tuple[int, int, int], labels: Sequence[Array]) -> None:
-    """Labels, codes, rulers, charts, stamps and envelopes inside a window (x0, y0, x1, y1); ``unit`` is a sheet's width."""
+def _clutter(
+    rng: Rng,
+    scene: Scene,
+    window: tuple[int, int, int, int],
+    unit: float,
+    ground: tuple[int, int, int],
+    labels: Sequence[Array],
+) -> None:
+    """Labels, codes, rulers, charts, stamps, envelopes in a window (x0, y0, x1, y1); ``unit`` is a sheet's width."""
     x0, y0, x1, y1 = window
 
     def spot(w: int, h: int) -> tuple[int, int]:
@@ -193,10 +212,20 @@ def _clutter(rng: Rng, scene: Scene, window: tuple[int, int, int, int], unit: fl
         put(made_paper.barcode(rng, h, w), BARCODE, _tilt(rng, 2), float(rng.choice([0, 0, 1])))
     if rng.random() < 0.45:
         w, h = size(0.25, 0.6, 0.09, 0.22)
-        put(made_paper.ruler(rng, w, h), RULER, float(rng.choice([0, 0, 90, 270])) + float(rng.normal(0, 0.7)), float(rng.choice([0, 1, 2])))
+        put(
+            made_paper.ruler(rng, w, h),
+            RULER,
+            float(rng.choice([0, 0, 90, 270])) + float(rng.normal(0, 0.7)),
+            float(rng.choice([0, 1, 2])),
+        )
     if rng.random() < 0.45:
         w, h = size(0.1, 0.3, 0.5, 1.7) if rng.random() < 0.7 else size(0.3, 0.7, 0.08, 0.2)
-        put(made_paper.chart(rng, h, w), CHART, float(rng.choice([0, 0, 90])) + float(rng.normal(0, 0.7)), float(rng.choice([0, 1, 2])))
+        put(
+            made_paper.chart(rng, h, w),
+            CHART,
+            float(rng.choice([0, 0, 90])) + float(rng.normal(0, 0.7)),
+            float(rng.choice([0, 1, 2])),
+        )
     if rng.random() < 0.12:
         w, h = size(0.04, 0.2, 0.3, 1.2)
         put(made_paper.other(rng, h, w), OTHER, _tilt(rng), 1)
@@ -211,13 +240,34 @@ def _sheet(rng: Rng, side: int, cutouts: Sequence[Cutout], labels: Sequence[Arra
     scene = _empty(_board(rng, height, width))
     colour = made_paper.some_paper(rng)
     margins = [int(side * value) for value in rng.uniform(-0.02, 0.06, 4)]
-    x0, y0, x1, y1 = max(0, margins[0]), max(0, margins[1]), min(width, width - margins[2]), min(height, height - margins[3])
+    x0, y0, x1, y1 = (
+        max(0, margins[0]),
+        max(0, margins[1]),
+        min(width, width - margins[2]),
+        min(height, height - margins[3]),
+    )
     sheet = made_paper.paper(rng, y1 - y0, x1 - x0, colour)
-    scene.lay(rng, made_paper.solid(sheet), (x0 + x1) // 2, (y0 + y1) // 2, 0, angle=float(rng.normal(0, 0.4)) if rng.random() < 0.4 else 0, shadow=float(rng.choice([0, 2, 5])))
+    scene.lay(
+        rng,
+        made_paper.solid(sheet),
+        (x0 + x1) // 2,
+        (y0 + y1) // 2,
+        0,
+        angle=float(rng.normal(0, 0.4)) if rng.random() < 0.4 else 0,
+        shadow=float(rng.choice([0, 2, 5])),
+    )
     unit = float(x1 - x0)
     for _ in range(int(rng.integers(0, 4)) if rng.random() < 0.4 else 0):  # notes straight on the paper
         size = int(unit * rng.uniform(0.015, 0.05))
-        made_paper.write(rng, scene.pixels, int(rng.uniform(x0, x0 + unit * 0.7)), int(rng.uniform(y0, y1 - size)), size, int(unit * rng.uniform(0.05, 0.3)), made_paper.ink(rng))
+        made_paper.write(
+            rng,
+            scene.pixels,
+            int(rng.uniform(x0, x0 + unit * 0.7)),
+            int(rng.uniform(y0, y1 - size)),
+            size,
+            int(unit * rng.uniform(0.05, 0.3)),
+            made_paper.ink(rng),
+        )
     is_first = rng.random() < 0.6
     if is_first:
         _clutter(rng, scene, (x0, y0, x1, y1), unit, colour, labels)
@@ -236,7 +286,14 @@ def _sheet(rng: Rng, side: int, cutouts: Sequence[Cutout], labels: Sequence[Arra
         tint = tuple(int(np.clip(value + rng.integers(-25, 10), 0, 255)) for value in colour)
         tape = made_paper.paper(rng, h, w, tint)  # type: ignore[arg-type]
         alpha = np.full((h, w), int(rng.integers(150, 256)), np.uint8)
-        scene.lay(rng, Patch(tape, alpha, np.full((h, w), 255, np.uint8)), int(columns[pick]), int(rows[pick]), 0, angle=float(rng.uniform(0, 180)))
+        scene.lay(
+            rng,
+            Patch(tape, alpha, np.full((h, w), 255, np.uint8)),
+            int(columns[pick]),
+            int(rows[pick]),
+            0,
+            angle=float(rng.uniform(0, 180)),
+        )
     if rng.random() < 0.25:  # dust and crumbs
         for _ in range(int(rng.integers(3, 30))):
             spot = (int(rng.integers(x0, x1)), int(rng.integers(y0, y1)))
@@ -290,7 +347,12 @@ def _tray(rng: Rng, height: int, width: int) -> Array:
     """Ground under an insect: slats, foam, cork, board, or paper."""
     import cv2
 
-    ground = made_paper.paper(rng, height, width, ((226, 222, 212), (198, 190, 174), (240, 240, 242), (170, 172, 176), (216, 204, 184))[int(rng.integers(5))])
+    ground = made_paper.paper(
+        rng,
+        height,
+        width,
+        ((226, 222, 212), (198, 190, 174), (240, 240, 242), (170, 172, 176), (216, 204, 184))[int(rng.integers(5))],
+    )
     kind = rng.random()
     if kind < 0.35:
         period, x = width * rng.uniform(0.12, 0.4), -width * rng.uniform(0, 0.3)
@@ -323,7 +385,15 @@ def _pinned(rng: Rng, side: int, cutouts: Sequence[Cutout], labels: Sequence[Arr
         w = int(width * rng.uniform(0.3, 1.5))
         patch = _label(rng, labels, int(w * rng.uniform(0.3, 0.8)), w, None)
         x, y = int(width * rng.uniform(0.1, 0.9)), int(height * rng.uniform(0.1, 0.9))
-        scene.lay(rng, patch, x, y, LABEL, angle=float(rng.choice([0, 90, 180, 270])) + float(rng.normal(0, 4)), shadow=float(rng.choice([0, 3, 8])))
+        scene.lay(
+            rng,
+            patch,
+            x,
+            y,
+            LABEL,
+            angle=float(rng.choice([0, 90, 180, 270])) + float(rng.normal(0, 4)),
+            shadow=float(rng.choice([0, 3, 8])),
+        )
     if rng.random() < 0.05:
         return scene
     if rng.random() < 0.2:
@@ -344,7 +414,14 @@ def _pinned(rng: Rng, side: int, cutouts: Sequence[Cutout], labels: Sequence[Arr
             cv2.line(scene.pixels, spot, tip, (70, 68, 66), max(1, radius // 4), cv2.LINE_AA)
             cv2.line(scene.classes, spot, tip, 0, max(1, radius // 4))
         cv2.circle(scene.pixels, spot, radius, tint, -1, cv2.LINE_AA)
-        cv2.circle(scene.pixels, (spot[0] - radius // 3, spot[1] - radius // 3), max(1, radius // 3), tuple(min(255, v + 40) for v in tint), -1, cv2.LINE_AA)
+        cv2.circle(
+            scene.pixels,
+            (spot[0] - radius // 3, spot[1] - radius // 3),
+            max(1, radius // 3),
+            tuple(min(255, v + 40) for v in tint),
+            -1,
+            cv2.LINE_AA,
+        )
         cv2.circle(scene.classes, spot, radius, 0, -1)
     return scene
 
@@ -362,7 +439,14 @@ def _stage(rng: Rng, side: int, cutouts: Sequence[Cutout], labels: Sequence[Arra
         share = rng.uniform(0.15, 0.8)
         patch = _animal(rng, scene, chosen, height, width, share)
         spot = int(width * rng.uniform(0.15, 0.85)), int(height * rng.uniform(0.15, 0.75))
-        scene.lay(rng, patch, *spot, SPECIMEN, angle=float(rng.normal(0, 10)) if rng.random() < 0.6 else float(rng.uniform(0, 360)), shadow=float(rng.choice([0, 2, 6])))
+        scene.lay(
+            rng,
+            patch,
+            *spot,
+            SPECIMEN,
+            angle=float(rng.normal(0, 10)) if rng.random() < 0.6 else float(rng.uniform(0, 360)),
+            shadow=float(rng.choice([0, 2, 6])),
+        )
     return scene
 
 
@@ -376,14 +460,19 @@ def _drawer(rng: Rng, side: int, cutouts: Sequence[Cutout], labels: Sequence[Arr
     rows = max(1, int(height / cell))
     for row in range(rows):
         for column in range(columns):
-            x, y = int((column + 0.5) * cell + rng.normal(0, cell * 0.05)), int((row + 0.5) * cell + rng.normal(0, cell * 0.05))
+            x, y = (
+                int((column + 0.5) * cell + rng.normal(0, cell * 0.05)),
+                int((row + 0.5) * cell + rng.normal(0, cell * 0.05)),
+            )
             if rng.random() < 0.3:
                 w = int(cell * rng.uniform(0.3, 0.8)) + 6
                 patch = _label(rng, labels, max(6, int(w * rng.uniform(0.3, 0.7))), w, None)
                 scene.lay(rng, patch, x, int(y + cell * 0.35), LABEL, angle=float(rng.normal(0, 4)), shadow=1)
             if rng.random() < 0.85:
                 patch = _animal(rng, scene, chosen, int(cell), int(cell), float(rng.uniform(0.5, 0.95)))
-                scene.lay(rng, patch, x, y, SPECIMEN, angle=float(rng.normal(0, 12)), shadow=float(rng.choice([0, 1, 2])))
+                scene.lay(
+                    rng, patch, x, y, SPECIMEN, angle=float(rng.normal(0, 12)), shadow=float(rng.choice([0, 1, 2]))
+                )
     return scene
 
 
@@ -394,7 +483,10 @@ def _seen(rng: Rng, scene: Scene) -> Scene:
     height, width = scene.classes.shape
     pixels = scene.pixels.astype(np.float32)
     if rng.random() < 0.6:
-        ramp = np.linspace(rng.uniform(0.8, 1), rng.uniform(0.8, 1), width)[None, :] * np.linspace(rng.uniform(0.85, 1), rng.uniform(0.85, 1), height)[:, None]
+        ramp = (
+            np.linspace(rng.uniform(0.8, 1), rng.uniform(0.8, 1), width)[None, :]
+            * np.linspace(rng.uniform(0.85, 1), rng.uniform(0.85, 1), height)[:, None]
+        )
         pixels *= ramp[:, :, None]
     if rng.random() < 0.4:
         pixels = np.asarray(cv2.GaussianBlur(pixels, (0, 0), float(rng.uniform(0.3, 1.3))), np.float32)

@@ -3,8 +3,7 @@
 Input: RGB as float32 0..255, (n, 3, h, w), both sides multiples of 32. Output: (n, 10, h, w) probabilities: the nine
 classes of ``made_pictures.CLASSES`` (they sum to one) and, last, the rim of things of paper.
 The encoder begins with ImageNet weights when they are given (Tan and Le 2019, the Lite variant; Apache-2.0).
-Weights are stored with 16 bits and computed with 32: the stored numbers are what is shipped, so nothing differs between
-what was measured and what runs but the order of additions.
+Weights are stored with 16 bits and computed with 32.
 """
 
 from pathlib import Path
@@ -12,7 +11,10 @@ from typing import Any, Final
 
 import numpy as np
 
-BLOCKS: Final = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192), (1, 3, 1, 6, 320))  # fmt: skip
+BLOCKS: Final = (
+    (1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112), (4, 5, 2, 6, 192),
+    (1, 3, 1, 6, 320),
+)  # fmt: skip
 """EfficientNet-Lite0: repeats, kernel, stride of the first, expansion, channels."""
 SKIPS: Final = (0, 2, 4, 10)
 """Blocks whose outputs the decoder sees, at 1/2, 1/4, 1/8 and 1/16."""
@@ -20,23 +22,23 @@ OUTPUTS: Final = 10
 Weights = dict[str, np.ndarray[Any, np.dtype[Any]]]
 
 
-def build() -> Any:  # noqa: ANN401 - a torch module, which type checkers of a serving node never see
+def build() -> Any:  # noqa: C901 - classes of torch can only be made where torch is imported
     """The network, with random weights."""
     import torch
     from torch import nn
     from torch.nn import functional
 
-    class Same(nn.Conv2d):
+    class Same(nn.Conv2d):  # type: ignore[misc]
         """A convolution padded as TensorFlow does: what is odd goes to the right and below."""
 
-        def forward(self, x: Any) -> Any:  # noqa: ANN401
+        def forward(self, x: Any) -> Any:
             kernel = self.kernel_size[0]
             if self.stride[0] == 2:
                 x = functional.pad(x, ((kernel - 2) // 2, (kernel - 1) // 2) * 2)
                 return functional.conv2d(x, self.weight, self.bias, self.stride, 0, 1, self.groups)
             return functional.conv2d(x, self.weight, self.bias, 1, kernel // 2, 1, self.groups)
 
-    class Block(nn.Module):
+    class Block(nn.Module):  # type: ignore[misc]
         """An inverted bottleneck; names as in the published weights."""
 
         def __init__(self, kernel: int, stride: int, expand: int, inp: int, out: int) -> None:
@@ -52,7 +54,7 @@ def build() -> Any:  # noqa: ANN401 - a torch module, which type checkers of a s
             self._bn2 = nn.BatchNorm2d(out, 1e-3, 0.05)
             self.has_skip = stride == 1 and inp == out
 
-        def forward(self, x: Any) -> Any:  # noqa: ANN401
+        def forward(self, x: Any) -> Any:
             y = x
             if self.expand != 1:
                 y = functional.relu6(self._bn0(self._expand_conv(y)))
@@ -60,13 +62,17 @@ def build() -> Any:  # noqa: ANN401 - a torch module, which type checkers of a s
             y = self._bn2(self._project_conv(y))
             return y + x if self.has_skip else y
 
-    def twice(inp: int, out: int, count: int = 2) -> Any:  # noqa: ANN401
+    def twice(inp: int, out: int, count: int = 2) -> Any:
         layers: list[Any] = []
         for index in range(count):
-            layers += [nn.Conv2d(inp if index == 0 else out, out, 3, padding=1, bias=False), nn.BatchNorm2d(out), nn.ReLU()]
+            layers += [
+                nn.Conv2d(inp if index == 0 else out, out, 3, padding=1, bias=False),
+                nn.BatchNorm2d(out),
+                nn.ReLU(),
+            ]
         return nn.Sequential(*layers)
 
-    class Net(nn.Module):
+    class Net(nn.Module):  # type: ignore[misc]
         """Encoder, decoder, one head."""
 
         def __init__(self) -> None:
@@ -85,7 +91,7 @@ def build() -> Any:  # noqa: ANN401 - a torch module, which type checkers of a s
             self.last = twice(32 + 8, 24, 1)
             self.head = nn.Conv2d(24, OUTPUTS, 1)
 
-        def logits(self, x: Any) -> Any:  # noqa: ANN401
+        def logits(self, x: Any) -> Any:
             """Before the softmax."""
             x = (x - 127.0) / 128.0
             fine = self.fine(x)
@@ -97,18 +103,22 @@ def build() -> Any:  # noqa: ANN401 - a torch module, which type checkers of a s
                     skips.append(y)
             y = self.deep(y)
             for up, skip in zip(self.ups, reversed(skips), strict=True):
-                y = up(torch.cat([functional.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False), skip], 1))
+                y = up(
+                    torch.cat(
+                        [functional.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False), skip], 1
+                    )
+                )
             y = torch.cat([functional.interpolate(y, scale_factor=2.0, mode="bilinear", align_corners=False), fine], 1)
             return self.head(self.last(y))
 
-        def forward(self, x: Any) -> Any:  # noqa: ANN401
+        def forward(self, x: Any) -> Any:
             y = self.logits(x)
             return torch.cat([torch.softmax(y[:, : OUTPUTS - 1], 1), torch.sigmoid(y[:, OUTPUTS - 1 :])], 1)
 
     return Net()
 
 
-def begin(net: Any, encoder: Path | None) -> int:  # noqa: ANN401
+def begin(net: Any, encoder: Path | None) -> int:
     """Puts ImageNet weights into the encoder; returns how many tensors were taken."""
     import torch
 
@@ -121,7 +131,7 @@ def begin(net: Any, encoder: Path | None) -> int:  # noqa: ANN401
     return len(taken)
 
 
-def to_arrays(net: Any) -> Weights:  # noqa: ANN401
+def to_arrays(net: Any) -> Weights:
     """Weights as 16-bit arrays by name."""
     return {
         name: value.detach().float().cpu().numpy().astype(np.float16)
@@ -130,7 +140,7 @@ def to_arrays(net: Any) -> Weights:  # noqa: ANN401
     }
 
 
-def from_arrays(weights: Weights) -> Any:  # noqa: ANN401
+def from_arrays(weights: Weights) -> Any:
     """The network with stored weights, ready to run."""
     import torch
 
@@ -181,11 +191,11 @@ def export(weights: Weights, out: Path) -> None:
     out.write_bytes(model.SerializeToString())
 
 
-def _folded(net: Any) -> Any:  # noqa: ANN401
+def _folded(net: Any) -> Any:
     from torch import nn
     from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-    def fuse(conv: Any, norm: Any) -> None:  # noqa: ANN401
+    def fuse(conv: Any, norm: Any) -> None:
         weight, bias = fuse_conv_bn_weights(
             conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
         )

@@ -1,8 +1,8 @@
 """Trains the network of ``segment`` and ``objects``, and measures it on specimens it has not seen.
 
-Two steps. A base is trained on made pictures alone. From it, one network per fold is tuned on real and made pictures
-without the fold's specimens (one sheet, and every n-th beetle), and says what it thinks of those; last, the network that
-ships is tuned on all. Made pictures with a cut-out of a held-out specimen are left out of its fold.
+Two steps. A base is trained on made pictures alone. From it, the network that ships is tuned on real and made pictures;
+then one network per fold, without the fold's specimens (one sheet, and every n-th beetle), which says what it thinks of
+those. Made pictures with a cut-out of a held-out specimen are left out of its fold.
 Everything follows from the seed, the data and the numbers of steps, up to the order of additions of the device.
 The same code runs on a CPU (hours) and on a GPU (minutes). ``python -m runners.training.segment`` is the same command.
 """
@@ -49,6 +49,8 @@ class Settings:
     """When above 0, the numbers of steps are chosen so that all fits; they stand in the report."""
     processes: int = 1
     rate: float = 1.2e-3
+    scored_pictures: int = 20
+    """Made pictures, seen in no training, on which the network that ships is scored."""
 
 
 @dataclass(slots=True)
@@ -112,13 +114,18 @@ def train(data: Path, out: Path, *, encoder: Path | None, settings: Settings) ->
         steps = int(left / report.step_seconds)
         base_steps = max(2, int(steps * 0.2))
         tune_steps = max(2, int((steps - base_steps) / (settings.folds + 1.5)))
-    report.settings = asdict(settings) | {"base_steps": base_steps, "tune_steps": tune_steps, "side": SIDE, "crop": CROP}
+    report.settings = asdict(settings) | {
+        "base_steps": base_steps,
+        "tune_steps": tune_steps,
+        "side": SIDE,
+        "crop": CROP,
+    }
     _say(started, f"{report.step_seconds:.3f} s a step; {base_steps} steps for the base, {tune_steps} for a fold")
 
     everything = list(range(len(plain.sources)))
     base = _fit(net, [(plain, everything, 1.0)], base_steps, settings, settings.seed, settings.rate)
     _say(started, "base is trained")
-    np.savez_compressed(out.with_suffix(".base.npz"), **network.to_arrays(base))
+    np.savez_compressed(out.with_suffix(".base.npz"), **network.to_arrays(base))  # type: ignore[arg-type]
     groups = _folds(examples, settings.folds)
     answers: dict[str, Array] = {}
     for number in (-1, *range(settings.folds)):
@@ -128,14 +135,20 @@ def train(data: Path, out: Path, *, encoder: Path | None, settings: Settings) ->
         tuned = _fit(_copy(base, device), mix, steps, settings, settings.seed + 100 + number, settings.rate * 0.5)
         if number < 0:
             weights = network.to_arrays(tuned)
-            np.savez_compressed(out.with_suffix(".npz"), **weights)
+            np.savez_compressed(out.with_suffix(".npz"), **weights)  # type: ignore[arg-type]
             report.made = _score_made(tuned, settings, papers, device)
             _say(started, f"network that ships: {report.made}")
         else:
             answers |= _ask(tuned, examples, sorted(held), number, report, device)
             if number in (settings.folds // 2, settings.folds - 1):
                 np.savez_compressed(out.with_suffix(".held-out.npz"), **answers)  # type: ignore[arg-type]
-            _say(started, f"fold {number}: " + ", ".join(f"{examples[i].name[-8:]} {report.held_out[examples[i].sha256]['iou']}" for i in sorted(held)))
+            _say(
+                started,
+                f"fold {number}: "
+                + ", ".join(
+                    f"{examples[i].name[-8:]} {report.held_out[examples[i].sha256]['iou']}" for i in sorted(held)
+                ),
+            )
         out.with_suffix(".json").write_text(json.dumps(asdict(report), indent=1), encoding="utf-8")
     with np.load(out.with_suffix(".npz")) as stored:
         network.export({name: stored[name] for name in stored.files}, out)
@@ -158,7 +171,9 @@ def _folds(examples: Sequence[Example], count: int) -> list[list[int]]:
     return groups
 
 
-def _one(index: int, *, seed: int, part: int, cutouts: Sequence[Cutout], labels: Sequence[Array]) -> tuple[Array, tuple[int, int], frozenset[int]]:
+def _one(
+    index: int, *, seed: int, part: int, cutouts: Sequence[Cutout], labels: Sequence[Array]
+) -> tuple[Array, tuple[int, int], frozenset[int]]:
     scene = make_picture(np.random.default_rng((seed, part, index)), SIDE, cutouts, labels)
     height, width = scene.classes.shape
     canvas = np.zeros((SIDE, SIDE, 4), np.uint8)
@@ -167,7 +182,9 @@ def _one(index: int, *, seed: int, part: int, cutouts: Sequence[Cutout], labels:
     return canvas, (height, width), frozenset(scene.sources)
 
 
-def _made(settings: Settings, part: int, count: int, cutouts: Sequence[Cutout], labels: Sequence[Array], device: str) -> Store:
+def _made(
+    settings: Settings, part: int, count: int, cutouts: Sequence[Cutout], labels: Sequence[Array], device: str
+) -> Store:
     import torch
 
     make = partial(_one, seed=settings.seed, part=part, cutouts=cutouts, labels=labels)
@@ -210,17 +227,24 @@ def _real(examples: Sequence[Example], device: str) -> Store:
         pictures[index, :height, :width, 3] = truth
         sizes.append((height, width))
     known = torch.zeros(len(examples), dtype=torch.bool, device=device)
-    return Store(torch.from_numpy(pictures).to(device), torch.tensor(sizes, device=device), [frozenset((i,)) for i in range(len(examples))], known)
+    return Store(
+        torch.from_numpy(pictures).to(device),
+        torch.tensor(sizes, device=device),
+        [frozenset((i,)) for i in range(len(examples))],
+        known,
+    )
 
 
-def _mix(examples: Sequence[Example], mixed: Store, real: Store, held: set[int]) -> list[tuple[Store, list[int], float]]:
+def _mix(
+    examples: Sequence[Example], mixed: Store, real: Store, held: set[int]
+) -> list[tuple[Store, list[int], float]]:
     allowed = [index for index, used in enumerate(mixed.sources) if not used & held]
     plants = [index for index, item in enumerate(examples) if item.is_plant and index not in held]
     others = [index for index, item in enumerate(examples) if not item.is_plant and index not in held]
     return [(mixed, allowed, 0.5), (real, plants, 0.3), (real, others, 0.2)]
 
 
-def _copy(net: Any, device: str) -> Any:  # noqa: ANN401
+def _copy(net: Any, device: str) -> Any:
     import copy
 
     import torch
@@ -228,17 +252,17 @@ def _copy(net: Any, device: str) -> Any:  # noqa: ANN401
     return copy.deepcopy(net).to(device, memory_format=torch.channels_last)
 
 
-def _batch(mix: Sequence[tuple[Store, list[int], float]], size: int, generator: Any) -> tuple[Any, Any, Any]:  # noqa: ANN401
+def _batch(mix: Sequence[tuple[Store, list[int], float]], size: int, generator: Any) -> tuple[Any, Any, Any]:
     """Random views: (n, 3, CROP, CROP) floats, truth bytes, and whether every class and rim is known."""
     import torch
     from torch.nn import functional
 
     device = mix[0][0].pictures.device
 
-    def uniform(low: float, high: float, *shape: int) -> Any:  # noqa: ANN401
+    def uniform(low: float, high: float, *shape: int) -> Any:
         return torch.rand(shape or (size,), generator=generator, device=device) * (high - low) + low
 
-    def normal(*shape: int) -> Any:  # noqa: ANN401
+    def normal(*shape: int) -> Any:
         return torch.randn(shape, generator=generator, device=device)
 
     parts, sizes, known = [], [], []
@@ -246,7 +270,9 @@ def _batch(mix: Sequence[tuple[Store, list[int], float]], size: int, generator: 
     for place, (store, allowed, share) in enumerate(mix):
         count = left if place == len(mix) - 1 else round(size * share)
         left -= count
-        choice = torch.tensor(allowed, device=device)[torch.randint(len(allowed), (count,), generator=generator, device=device)]
+        choice = torch.tensor(allowed, device=device)[
+            torch.randint(len(allowed), (count,), generator=generator, device=device)
+        ]
         parts.append(store.pictures[choice])
         sizes.append(store.sizes[choice])
         known.append(store.has_classes[choice])
@@ -268,7 +294,7 @@ def _batch(mix: Sequence[tuple[Store, list[int], float]], size: int, generator: 
     x = u + (width / 2 + uniform(-1, 1) * free_x)[:, None, None]
     y = v + (height / 2 + uniform(-1, 1) * free_y)[:, None, None]
 
-    def mirrored(value: Any, limit: Any) -> Any:  # noqa: ANN401
+    def mirrored(value: Any, limit: Any) -> Any:
         limit = (limit - 1)[:, None, None]
         return limit - (torch.remainder(value, 2 * limit) - limit).abs()
 
@@ -276,7 +302,11 @@ def _batch(mix: Sequence[tuple[Store, list[int], float]], size: int, generator: 
     grid = torch.stack([(x * 2 + 1) / SIDE - 1, (y * 2 + 1) / SIDE - 1], -1)
     planes = pictures.permute(0, 3, 1, 2)
     pixels = functional.grid_sample(planes[:, :3].float(), grid, mode="bilinear", align_corners=False)
-    truth = functional.grid_sample(planes[:, 3:].float(), grid, mode="nearest", align_corners=False)[:, 0].round().to(torch.uint8)
+    truth = (
+        functional.grid_sample(planes[:, 3:].float(), grid, mode="nearest", align_corners=False)[:, 0]
+        .round()
+        .to(torch.uint8)
+    )
 
     gain = 1 + normal(size, 3, 1, 1) * 0.06
     light = torch.exp(normal(size, 1, 1, 1) * 0.16)
@@ -298,7 +328,7 @@ def _batch(mix: Sequence[tuple[Store, list[int], float]], size: int, generator: 
     return pixels.contiguous(memory_format=torch.channels_last), truth, has_classes
 
 
-def _loss(logits: Any, truth: Any, has_classes: Any) -> Any:  # noqa: ANN401
+def _loss(logits: Any, truth: Any, has_classes: Any) -> Any:
     import torch
     from torch.nn import functional
 
@@ -324,7 +354,9 @@ def _loss(logits: Any, truth: Any, has_classes: Any) -> Any:  # noqa: ANN401
     return by_class + binary + dice.mean() + 0.5 * by_rim.mean()
 
 
-def _fit(net: Any, mix: Sequence[tuple[Store, list[int], float]], steps: int, settings: Settings, seed: int, rate: float) -> Any:  # noqa: ANN401
+def _fit(
+    net: Any, mix: Sequence[tuple[Store, list[int], float]], steps: int, settings: Settings, seed: int, rate: float
+) -> Any:
     """Trains ``net`` and returns the running mean of its weights."""
     import copy
 
@@ -336,7 +368,9 @@ def _fit(net: Any, mix: Sequence[tuple[Store, list[int], float]], steps: int, se
     decoder = [value for name, value in net.named_parameters() if not name.startswith("_")]
     groups = [{"params": encoder, "lr": rate * 0.4}, {"params": decoder, "lr": rate}]
     optimiser = torch.optim.AdamW(groups, weight_decay=1e-2, fused=device.type == "cuda")
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, [rate * 0.4, rate], total_steps=max(2, steps), pct_start=0.15)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(
+        optimiser, [rate * 0.4, rate], total_steps=max(2, steps), pct_start=0.15
+    )
     mean = copy.deepcopy(net)
     means = [value for value in mean.state_dict().values() if value.dtype.is_floating_point]
     values = [value for value in net.state_dict().values() if value.dtype.is_floating_point]
@@ -354,13 +388,13 @@ def _fit(net: Any, mix: Sequence[tuple[Store, list[int], float]], steps: int, se
         schedule.step()
         keep = min(0.99, (1 + step) / (10 + step))
         with torch.no_grad():
-            torch._foreach_lerp_(means, values, 1 - keep)  # noqa: SLF001 - one launch for all tensors
+            torch._foreach_lerp_(means, values, 1 - keep)
         if step % 50 == 0 or step == steps - 1:
             sys.stderr.write(f"    step {step} of {steps}: loss {float(loss.detach()):.4f}\n")
     return mean.eval()
 
 
-def _seconds_a_step(net: Any, store: Store, settings: Settings) -> float:  # noqa: ANN401
+def _seconds_a_step(net: Any, store: Store, settings: Settings) -> float:
     trial = _copy(net, str(store.pictures.device))
     quick = Settings(batch=settings.batch)
     everything = list(range(len(store.sources)))
@@ -370,7 +404,7 @@ def _seconds_a_step(net: Any, store: Store, settings: Settings) -> float:  # noq
     return (time.monotonic() - begin) / 20
 
 
-def shares(net: Any, pixels: Array, device: str) -> np.ndarray[Any, np.dtype[np.float32]]:  # noqa: ANN401
+def shares(net: Any, pixels: Array, device: str) -> np.ndarray[Any, np.dtype[np.float32]]:
     """What the network says of a picture, (10, h, w), as it will at run time."""
     import torch
 
@@ -382,7 +416,9 @@ def shares(net: Any, pixels: Array, device: str) -> np.ndarray[Any, np.dtype[np.
         return np.asarray(net(given)[0, :, :height, :width].cpu().numpy(), np.float32)
 
 
-def _ask(net: Any, examples: Sequence[Example], held: Sequence[int], number: int, report: Report, device: str) -> dict[str, Array]:  # noqa: ANN401
+def _ask(
+    net: Any, examples: Sequence[Example], held: Sequence[int], number: int, report: Report, device: str
+) -> dict[str, Array]:
     import cv2
 
     answers: dict[str, Array] = {}
@@ -404,10 +440,10 @@ def _ask(net: Any, examples: Sequence[Example], held: Sequence[int], number: int
     return answers
 
 
-def _score_made(net: Any, settings: Settings, labels: Sequence[Array], device: str, count: int = 20) -> dict[str, float]:  # noqa: ANN401
+def _score_made(net: Any, settings: Settings, labels: Sequence[Array], device: str) -> dict[str, float]:
     """Means over made pictures that no training saw."""
     values, right, total = [], 0, 0
-    for index in range(count):
+    for index in range(settings.scored_pictures):
         scene = make_picture(np.random.default_rng((settings.seed, 2, index)), SIDE, (), labels)
         given = shares(net, scene.pixels, device)
         chosen, truth = given[:-1].argmax(0), scene.classes
@@ -416,7 +452,11 @@ def _score_made(net: Any, settings: Settings, labels: Sequence[Array], device: s
         if (truth == 1).any():
             both = (chosen == 1) | (truth == 1)
             values.append(float(((chosen == 1) & (truth == 1)).sum() / both.sum()))
-    return {"iou": round(float(np.mean(values)), 4), "right_pixels": round(right / total, 4), "pictures": count}
+    return {
+        "iou": round(float(np.mean(values)), 4),
+        "right_pixels": round(right / total, 4),
+        "pictures": settings.scored_pictures,
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
