@@ -102,7 +102,7 @@ def test_training_runs_from_masks_to_a_model_and_says_what_it_held_out(
     monkeypatch.setattr(segment, "CROP", 64)
     for number in range(2):
         write_example(tmp_path / "herbarium", f"sheet{number}", number)
-        write_example(tmp_path / "insects", f"beetle{number}", number)
+        write_example(tmp_path / "insects", f"beetle{number}", 10 + number)
     settings = segment.Settings(
         plain_pictures=3, mixed_pictures=12, batch=4, base_steps=2, tune_steps=2, folds=2, scored_pictures=1
     )
