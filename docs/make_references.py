@@ -109,6 +109,9 @@ PLAIN: Final = {
     "and longer pauses that it asks for are kept.",
     "sources.herbarium.identity": "How a file is recognised as the one that was taken in; "
     "`size+mtime` is for network drives.",
+    "sources.herbarium.variants": "Which files of a specimen count as one exposure: `found`: those that the source says "
+    "or that their names tell; `stated`: only those that it says; `none`. "
+    "See [several files of one exposure](how-to-ingest.md#several-files-of-one-exposure).",
     "sources.herbarium.files": "Where the files of media rows lie; see `[[sources.NAME.files]]`.",
     "sources.herbarium.rules": "Access by record; see `[[sources.NAME.rules]]`.",
     "sources.herbarium.files.field": "What `match` is compared with: the address or path that the media row states, "

@@ -26,7 +26,14 @@ from typing import Final
 
 from linkeddata.archive_files import ArchiveFiles, open_files
 from linkeddata.canon import digest_text
-from linkeddata.dwca_media import media_key, merge_media, read_medium, split_associated_media
+from linkeddata.dwca_media import (
+    ARCHIVAL_MASTER,
+    media_key,
+    merge_media,
+    pair_masters,
+    read_medium,
+    split_associated_media,
+)
 from linkeddata.dwca_meta import (
     AUDIOVISUAL,
     MATERIAL,
@@ -126,8 +133,11 @@ class Archive:
             if medium is not None:
                 self.spool.execute("UPDATE media SET used = 1 WHERE id = ?", (number,))
                 found.append(medium)
-        for locator in split_associated_media(fields.get("dwc:associatedMedia", "")):
-            found.append(SourceMedia(key=media_key(locator), locator=locator))
+        named_here = [
+            SourceMedia(key=media_key(locator), locator=locator)
+            for locator in split_associated_media(fields.get("dwc:associatedMedia", ""))
+        ]
+        found += pair_masters(fields.get(ARCHIVAL_MASTER, ""), named_here)
         return merge_media(found)
 
     def _read(self, table: Table, note: Note) -> Iterator[tuple[str | None, dict[str, str]]]:

@@ -13,6 +13,10 @@ from typing import Final
 from linkeddata.licences import normalise_licence
 from linkeddata.source import SourceMedia
 
+EXPOSURE: Final = "vasculum:exposure"
+"""Media rows with the same value are files of one exposure (``linkeddata.variants``)."""
+ARCHIVAL_MASTER: Final = "vasculum:archivalMaster"
+"""In a table: the masters of the files in ``dwc:associatedMedia``, in the same order."""
 _SCHEME: Final = re.compile(r"\Ahttps?://", re.IGNORECASE)
 _IMAGE_TYPES: Final = frozenset({"", "stillimage", "image", "photograph"})
 _ADDRESSES: Final = re.compile(r"\s*\|\s*|\s*[;,]\s*(?=https?://|\Z)", re.IGNORECASE)
@@ -58,8 +62,27 @@ def read_medium(terms: Mapping[str, str]) -> SourceMedia | None:
         title=terms.get("dcterms:title", ""),
         licence=next((terms[term] for term in _LICENCES if terms.get(term)), ""),
         rights_holder=terms.get("dcterms:rightsHolder") or terms.get("xmpRights:Owner", ""),
-        fields={term: value for term, value in terms.items() if term not in _USED},
+        fields={term: value for term, value in terms.items() if term not in _USED or _is_own(term, value, locator)},
     )
+
+
+def pair_masters(masters: str, media: list[SourceMedia]) -> list[SourceMedia]:
+    """Media of a row and their archival masters (``vasculum:archivalMaster``), which stand in the same order.
+
+    Each master and its copy then state that they are one exposure. When there are not as many, nothing is stated.
+    """
+    locators = split_associated_media(masters)
+    if len(locators) != len(media):
+        return [*media, *(SourceMedia(key=media_key(item), locator=item) for item in locators)]
+    paired: list[SourceMedia] = []
+    for copy, locator in zip(media, locators, strict=True):
+        said = {**copy.fields, EXPOSURE: copy.key}
+        paired.append(replace(copy, fields=said))
+        paired.append(
+            replace(copy, key=media_key(locator), locator=locator, format="",
+                    fields={**said, "ac:variantLiteral": "Best Quality"})
+        )  # fmt: skip
+    return paired
 
 
 def merge_media(media: Iterable[SourceMedia]) -> tuple[SourceMedia, ...]:
@@ -69,6 +92,11 @@ def merge_media(media: Iterable[SourceMedia]) -> tuple[SourceMedia, ...]:
         known = found.get(medium.key)
         found[medium.key] = medium if known is None else _merge(known, medium)
     return tuple(found.values())
+
+
+def _is_own(term: str, value: str, locator: str) -> bool:
+    """An identifier that is not just the address again: by it rows say that they are of one exposure."""
+    return term == "dcterms:identifier" and media_key(value) != media_key(locator)
 
 
 def _merge(one: SourceMedia, two: SourceMedia) -> SourceMedia:

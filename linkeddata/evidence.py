@@ -56,6 +56,13 @@ def carried_over(document: Mapping[str, Json], image: ContentId, *, picture: str
     return moved
 
 
+def moved_to(document: Mapping[str, Json], medium: str) -> dict[str, Json]:
+    """The document is about another medium (IRI), of which the one that it was about is a file."""
+    target = document.get("oa:hasTarget")
+    assert isinstance(target, dict)  # our own documents
+    return {**document, "oa:hasTarget": {**target, "@id": medium, "dcterms:identifier": medium}}
+
+
 def computed_on(document: Mapping[str, Json]) -> str:
     """The content id of the bytes that a statement was computed from, whichever it is about; empty: it says none."""
     for place in (document.get(_CARRIED), document.get("oa:hasTarget")):

@@ -16,7 +16,7 @@ import hashlib
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from linkeddata.jpeg_parts import APP0, PictureFormError, parts_of
+from linkeddata.jpeg_parts import PictureFormError
 from linkeddata.public_original import MOST_BYTES, NotLossless, bare_picture
 from linkeddata.tiff_tags import BadTags, Directory, directories_of
 
@@ -26,6 +26,9 @@ _CHUNK_BYTES: Final = 1 << 20
 _MOST_PIECES: Final = 1 << 20
 _MOST_TAG_BYTES: Final = 16 << 20
 """A colour profile of a scanner has a megabyte or two."""
+_JFIF_BODY: Final = 6
+_JFIF_END: Final = 20
+"""Where the JFIF segment of a bare picture ends, which is always its first and of one length."""
 _PNG_HEAD: Final = 8
 _RIFF_HEAD: Final = 12
 _PLACES: Final = {273: 279, 324: 325}
@@ -58,7 +61,9 @@ def picture_digest(read: Read, size: int) -> str:
 def _bare(data: bytes) -> str:
     """Of a file without metadata: everything but the resolution."""
     if data.startswith(b"\xff\xd8"):
-        return _sha(data[part.start : part.body if part.marker == APP0 else part.stop] for part in parts_of(data))
+        resolution = slice(_JFIF_BODY, _JFIF_END) if data[2:4] == b"\xff\xe0" else slice(2, 2)
+        view = memoryview(data)
+        return _sha((view[: resolution.start], view[resolution.stop :]))
     return _sha(_png_chunks(data) if data.startswith(b"\x89PNG") else _webp_chunks(data))
 
 
@@ -84,7 +89,7 @@ def _webp_chunks(data: bytes) -> Iterable[bytes]:
         at = stop
 
 
-def _sha(pieces: Iterable[bytes]) -> str:
+def _sha(pieces: Iterable[bytes | memoryview]) -> str:
     sha = hashlib.sha256()
     for piece in pieces:
         sha.update(piece)

@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from linkeddata import sensitive_list, sensitive_taxa
 from linkeddata.outputs import STEPS
+from linkeddata.variants import Policy
 from node.config_tables import ConfigError as ConfigError  # noqa: PLC0414 - whoever reads settings meets it here
 from node.config_tables import build, nearest
 
@@ -195,6 +196,7 @@ class SourceSettings:
     fetch: Literal[False, True, "on-need"] = False
     identity: Literal["inode", "size+mtime"] = "inode"
     every_hours: int = 0
+    variants: Policy = "found"
     files: tuple[FileRule, ...] = ()
     rules: tuple[AccessRule, ...] = ()
 

@@ -220,6 +220,7 @@ def _sources(settings: Settings) -> Iterator[Finding]:
         )
     yield from _quality(settings)
     yield from _originals(settings)
+    yield from _replaced(settings)
     rows = _ask(settings, "SELECT code, count(*) FROM finding GROUP BY code ORDER BY 2 DESC LIMIT 5")
     for code, count in rows:
         yield Finding(
@@ -280,6 +281,20 @@ def _originals(settings: Settings) -> Iterator[Finding]:
             text=f"the metadata of {rows[0][0]} files was not looked at yet, so the files are not given out: "
             f"run `vasculum images public-original {settings.folder}`",
         )
+
+
+def _replaced(settings: Settings) -> Iterator[Finding]:
+    """Images that were replaced and that no pipeline has looked at since."""
+    rows = _ask(
+        settings,
+        """SELECT count(*) FROM pipeline_request p JOIN medium m ON m.iri = p.medium AND m.image = p.image
+           WHERE m.state = 'active'""",
+    )
+    if rows and rows[0][0]:
+        yield Finding(
+            level="ok", about="images",
+            text=f"{rows[0][0]} replaced images wait for the pipelines; what was read before is marked meanwhile",
+        )  # fmt: skip
 
 
 def _volumes(settings: Settings) -> Iterator[Finding]:

@@ -148,6 +148,7 @@ def _facts(plan: WithdrawalPlan) -> dict[str, Any]:
         "previews": len(plan.derived), "addresses": list(plan.addresses), "tiers": list(plan.tiers),
         "publicOriginals": [str(cid) for cid in plan.public_originals],
         "redacted": [str(cid) for cid in plan.redacted],
+        "otherFiles": [str(cid) for cid in plan.other_files],
     }  # fmt: skip
 
 
@@ -179,6 +180,10 @@ def _lines(facts: dict[str, Any]) -> Iterator[str]:
             yield "  the copy in the node is removed"
         yield from (f"  {public}, the public original, goes with it" for public in facts["publicOriginals"])
         yield from (f"  {covered}, the picture with blacked out labels, goes with it" for covered in facts["redacted"])
+        yield from (
+            f"  {other} is another file of the same exposure and stays: withdraw it, too, if the picture must go"
+            for other in facts["otherFiles"]
+        )
         yield from (f"  the copy in tier {name} is removed" for name in facts["tiers"])
         yield from (f"  {path} stays, and is never served or taken in again" for path in facts["adopted"])
         yield from (f"  {address} is never fetched again" for address in facts["addresses"])

@@ -28,6 +28,8 @@ ABOUT_ARCHIVES: Final[Mapping[str, tuple[str, str]]] = {
     "file-not-found": ("A media row names a file that is not there.", "Add the file, or a rule under `[[sources.NAME.files]]`."),
     "file-unreadable": ("A file cannot be read.", "Look at its rights and at the drive."),
     "image-unreadable": ("A file is no image that can be read, or is larger than the limits of `[images]`.", "Scan or export it again."),
+    "variant-differs": ("A row states that a file is of the same exposure as another, and its proportions are not the same; it stays an image of its own.", "Look at both files: one is cropped or turned, or the row is wrong."),
+    "variant-not-replaced": ("An image was replaced by another picture, and its other files were not.", "Make the copies anew, or look whether they are of another scan."),
     "not-fetched": ("An image lies at an address and was not fetched.", "Use `--fetch`, or `fetch` of the source in node.toml."),
     "withdrawn": ("Bytes that the institution withdrew came again; they were not taken in.", "Take them out of the export."),
     "column-left-out": ("A column of a plain table has no term in its mapping; its values were left out.", "Give it a term in the mapping file."),

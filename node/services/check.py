@@ -26,9 +26,15 @@ def check_records(database: Database, blobs: BlobStore) -> Iterator[Finding]:
                    ORDER BY iri LIMIT ?""",
                 (last, PAGE),
             ).fetchall()
+            end = rows[-1]["iri"] if len(rows) == PAGE else "\U0010ffff"
+            others = conn.execute(
+                """SELECT m.iri, v.image FROM medium_variant v JOIN medium m ON m.iri = v.medium
+                   WHERE v.image IS NOT NULL AND m.state = 'active' AND m.iri > ? AND m.iri <= ? ORDER BY m.iri""",
+                (last, end),
+            ).fetchall()
         if not rows:
             return
-        for row in rows:
+        for row in (*rows, *others):
             cid = ContentId.from_hex(row["image"])
             if blobs.index.size_of(cid) is None and not remote.sources_of(cid):
                 yield Finding(

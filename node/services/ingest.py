@@ -34,8 +34,10 @@ from linkeddata.ingest_plan import IngestPlan, plan_from
 from linkeddata.sensitive_taxa import SensitiveTaxa
 from linkeddata.source import SourceMedia, SourceRow
 from linkeddata.times import format_time
+from linkeddata.variants import group_media
 from node.config import Settings, SourceSettings
 from node.services.derived import remove_of_closed
+from node.services.exposures import has_news, known_file, known_files, left_out
 from node.services.ingest_ledger import Finding, IngestLedger, PlanHeld
 from node.services.ingest_report import IngestReport, Matched
 from node.services.ingest_rules import rules_digest
@@ -45,7 +47,6 @@ from node.services.intake_bytes import (
     ByteIntake,
     Fetch,
     MediumBytes,
-    known_bytes,
     same_images,
     volume_home,
 )
@@ -141,8 +142,13 @@ class Ingest:
                     )
                 ),
                 (
-                    row["key"]
-                    for row in conn.execute("SELECT key FROM medium WHERE source = ? AND state = 'active'", (name,))
+                    (row["key"], row["iri"])
+                    for row in conn.execute(
+                        """SELECT key, iri FROM medium WHERE source = ?1 AND state = 'active'
+                           UNION ALL SELECT v.key, m.iri FROM medium_variant v JOIN medium m ON m.iri = v.medium
+                             WHERE v.source = ?1 AND m.state = 'active'""",
+                        (name,),
+                    )
                 ),
             )
             gone = intake.vanished_keys()
@@ -326,6 +332,7 @@ class Ingest:
         return (
             row.key in batch.unknown
             and len(set(keys)) == len(keys)
+            and not any(group.is_stated for group in group_media(row.media, self._source.variants))
             and all(
                 key not in batch.known
                 and batch.found[key].content_id is None
@@ -371,12 +378,7 @@ class Ingest:
         names = list(keys)
         with self._db.reader(limit_s=None) as conn:
             for start in range(0, len(names), _KEYS_AT_ONCE):
-                some = names[start : start + _KEYS_AT_ONCE]
-                rows = conn.execute(
-                    f"SELECT * FROM medium WHERE source = ? AND key IN ({', '.join('?' * len(some))})",  # noqa: S608
-                    (self._intake.source, *some),
-                )
-                found.update({row["key"]: known_bytes(row) for row in rows})
+                found.update(known_files(conn, self._intake.source, names[start : start + _KEYS_AT_ONCE]))
         return found
 
     def _publish(
@@ -394,6 +396,7 @@ class Ingest:
             context = self._context(plan, run, now, probed, batch.unknown)
             free = with_free_iris(conn, prepared)
             together: list[NewRow] = []
+            findings: list[Finding] = []
             for row in todo:
                 if row.key in free:
                     problems = [found[medium.key].problem for medium in row.media]
@@ -406,13 +409,16 @@ class Ingest:
                 report.changed += outcome.outcome == "changed"
                 report.unchanged += outcome.outcome == "unchanged"
                 report.media_replaced += outcome.media_replaced
+                findings += [
+                    Finding(key=row.key, code="variant-not-replaced", message=key) for key in outcome.left_behind
+                ]
             publish_new_rows(conn, together, run=run, now=now)
             stamp, written = format_time(now), {row.key for row in todo}
             conn.executemany(
                 "UPDATE source_row SET last_seen = ?, run = ? WHERE source = ? AND key = ?",
                 [(stamp, run, row.source, row.key) for row in batch.rows if row.key not in written],
             )
-            findings = list(self._of_media(conn, batch.rows, found, probed, batch.located))
+            findings += list(self._of_media(conn, batch.rows, found, probed, batch.located))
             self._ledger.note(conn, findings, run, now=now)
         report.findings += len(findings)
         report.files_missing += sum(item.code in ("file-not-found", "not-fetched") for item in findings)
@@ -439,18 +445,9 @@ class Ingest:
         if not row.media:
             return False
         with self._db.reader(limit_s=None) as conn:
-            for medium in row.media:
-                known = conn.execute(
-                    "SELECT image, state FROM medium WHERE source = ? AND key = ?", (row.source, medium.key)
-                ).fetchone()
-                if known is None and found[medium.key].code == WITHDRAWN_CODE:
-                    continue
-                if known is None or known["state"] != "active":
-                    return True
-                content_id = found[medium.key].content_id
-                if content_id is not None and known["image"] != content_id.hex:
-                    return True
-        return False
+            return any(
+                has_news(conn, row.source, medium.key, found[medium.key], barred=WITHDRAWN_CODE) for medium in row.media
+            )
 
     def _of_media(
         self,
@@ -466,13 +463,13 @@ class Ingest:
                 state = probed.get(medium.key, found[medium.key])
                 problem, code = state.problem, state.code
                 if not problem and medium.key not in probed:
-                    known = conn.execute(
-                        "SELECT problem FROM medium WHERE source = ? AND key = ?", (row.source, medium.key)
-                    ).fetchone()
+                    known = known_file(conn, row.source, medium.key)
                     problem, code = (known["problem"] or "", "image-unreadable") if known else ("", "")
                 if problem:
                     place = located[medium.key].relpath or medium.locator
                     yield Finding(key=row.key, code=code, message=f"{place}: {problem}")
+            for key, why in left_out(conn, row, self._source.variants):
+                yield Finding(key=row.key, code="variant-differs", message=f"{key}: {why}")
 
     def _finish(self, plan: IngestPlan, run: int, report: IngestReport, orphans: list[str], *, prune: bool) -> None:
         now, name = self._clock(), self._intake.source

@@ -88,6 +88,7 @@ def rules_digest(settings: Settings, source: SourceSettings, *, version: str) ->
             "checks": CHECKS_VERSION,
             "originalsWithheldFor": settings.images.originals_withheld_for,
             **({"fetch": source.fetch} if source.fetch == "on-need" else {}),
+            **({"variants": source.variants} if source.variants != "found" else {}),
         }
     )
 

@@ -84,11 +84,14 @@ class Intake:
     """Of the dataset, from its EML or its ABCD metadata; may be empty."""
     _files: ArchiveFiles
 
-    def set_known(self, rows: Iterable[tuple[str, str]], media: Iterable[str]) -> None:
-        """What the node has of this source: (key, digest) of rows, keys of media; everything below compares with it."""
+    def set_known(self, rows: Iterable[tuple[str, str]], media: Iterable[tuple[str, str]]) -> None:
+        """What the node has of this source: (key, digest) of rows, (key, medium) of files of media.
+
+        Everything below compares with it.
+        """
         self.spool.executescript("DELETE FROM known; DELETE FROM known_medium;")
         self.spool.executemany("INSERT INTO known VALUES (?, ?)", rows)
-        self.spool.executemany("INSERT INTO known_medium VALUES (?)", ((key,) for key in media))
+        self.spool.executemany("INSERT INTO known_medium VALUES (?, ?)", media)
 
     def keys(self) -> Keys:
         """Keys of the first rows, by what they are against what is known."""
@@ -110,11 +113,12 @@ class Intake:
         return sha.hexdigest()
 
     def vanished_media(self) -> tuple[list[str], int]:
-        """Known media that no row names, and how many are known."""
+        """Known media with a file that no row names, by the first such key, and how many are known."""
         keys = self._column(
-            "SELECT key FROM known_medium k WHERE NOT EXISTS (SELECT 1 FROM shows s WHERE s.media = k.key) ORDER BY key"
+            """SELECT min(key) FROM known_medium k WHERE NOT EXISTS (SELECT 1 FROM shows s WHERE s.media = k.key)
+               GROUP BY medium ORDER BY 1"""
         )
-        return keys, int(self.spool.execute("SELECT count(*) FROM known_medium").fetchone()[0])
+        return keys, int(self.spool.execute("SELECT count(DISTINCT medium) FROM known_medium").fetchone()[0])
 
     def twins(self, keys: Iterable[str]) -> dict[str, str]:
         """Key -> what a row would be recognised by under another key."""
@@ -191,7 +195,7 @@ def new_spool() -> sqlite3.Connection:
            CREATE INDEX row_key ON row (key);
            CREATE TABLE shows (media TEXT, specimen TEXT);
            CREATE TABLE known (key TEXT PRIMARY KEY, digest TEXT) WITHOUT ROWID;
-           CREATE TABLE known_medium (key TEXT PRIMARY KEY) WITHOUT ROWID;"""
+           CREATE TABLE known_medium (key TEXT PRIMARY KEY, medium TEXT) WITHOUT ROWID;"""
     )
     return spool
 

@@ -22,7 +22,7 @@ from typing import Final, Literal
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from linkeddata.canon import canonical_bytes
-from linkeddata.evidence import carried_over, with_evidence_replaced, with_evidence_returned
+from linkeddata.evidence import carried_over, moved_to, with_evidence_replaced, with_evidence_returned
 from linkeddata.json_strict import Json
 from linkeddata.times import format_time
 from node.storage import annotations, luggage, records
@@ -58,13 +58,42 @@ def settle_new_bytes(
         _carry(conn, medium, before, after, picture, now)
     else:
         queue_pipelines(conn, [(medium, after)], reason=RESCANNED, now=now)
-    for row in _stale(conn, medium, after):
+    _mark(conn, medium, after, now)
+    return "replaced" if picture is None else "carried"
+
+
+def move_statements(conn: sqlite3.Connection, old: str, medium: str, *, now: datetime) -> None:
+    """What was said about a medium that ends is said about another, of whose exposure it was a file.
+
+    Its bytes are not those that the other medium processes, so that it is marked; where they are, it stands.
+    """
+    for row in conn.execute("SELECT iri, document FROM review WHERE medium = ?", (old,)).fetchall():
+        document = canonical_bytes(moved_to(json.loads(row["document"]), medium))
+        conn.execute("UPDATE review SET medium = ?, document = ? WHERE iri = ?", (medium, document, row["iri"]))
+    rows = conn.execute("SELECT iri FROM annotation WHERE medium = ?", (old,)).fetchall()
+    for row in rows:
+        conn.execute(  # at most one is current: of the two media's that of the one that stays
+            """UPDATE annotation SET medium = ?1, state = CASE WHEN state = 'current' AND EXISTS (
+                 SELECT 1 FROM annotation c WHERE c.medium = ?1 AND c.output = annotation.output
+                   AND c.state = 'current') THEN 'superseded' ELSE state END WHERE iri = ?2""",
+            (medium, row["iri"]),
+        )
+        _say(conn, row["iri"], lambda document: moved_to(document, medium), now=now)
+    found = conn.execute("SELECT image FROM medium WHERE iri = ?", (medium,)).fetchone()
+    if rows and found is not None and found["image"] is not None:
+        _mark(conn, medium, found["image"], now)
+    conn.execute("DELETE FROM pipeline_request WHERE medium = ?", (old,))
+    conn.execute("UPDATE OR REPLACE carried_over SET medium = ? WHERE medium = ?", (medium, old))
+
+
+def _mark(conn: sqlite3.Connection, medium: str, image: str, now: datetime) -> None:
+    """Annotations on other bytes than these (SHA-256, hex) say so, those on these bytes do not."""
+    for row in _stale(conn, medium, image):
         _say(conn, row["iri"], with_evidence_replaced, now=now)
-    annotations.mark_evidence_replaced(conn, medium, after)
-    for iri in annotations.revive(conn, medium, after):
+    annotations.mark_evidence_replaced(conn, medium, image)
+    for iri in annotations.revive(conn, medium, image):
         _say(conn, iri, with_evidence_returned, now=now)
     annotations.reindex_medium(conn, medium)
-    return "replaced" if picture is None else "carried"
 
 
 # ---------------------------------------------------------------------- what waits for pipelines

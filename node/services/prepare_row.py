@@ -9,7 +9,7 @@ It leaves out: what is known already, bytes, who writes it down (``node.services
 ``node.services.publish_new`` many new ones at once).
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import date
 from typing import Any, Final, Protocol
@@ -21,7 +21,7 @@ from linkeddata.json_strict import Json
 from linkeddata.licences import Licence, normalise_licence
 from linkeddata.local_contexts import LocalContexts, find_local_contexts
 from linkeddata.presentation import parse_px_per_mm
-from linkeddata.records import MediumFacts, build_medium, build_specimen
+from linkeddata.records import MediumFacts, VariantFacts, build_medium, build_specimen
 from linkeddata.sensitive import PlaceWords
 from linkeddata.sensitive_taxa import SensitiveRule, SensitiveTaxa
 from linkeddata.source import SourceMedia, SourceRow
@@ -77,6 +77,8 @@ class MediumView:
     """What all rows of the archive say together about a medium."""
 
     medium: SourceMedia
+    files: Mapping[str, SourceMedia]
+    """By media key: of one exposure its variants, the processed one among them."""
     specimens: tuple[str, ...]
     """Keys of its rows."""
     access: AccessClass
@@ -236,7 +238,14 @@ def specimen_record(row: SourceRow, said: RowSaid, *, iri: str, media: list[str]
 
 
 def medium_document(
-    view: MediumView, *, iri: str, specimens: list[str], facts: MediumFacts, has_problem: bool, rules: RowRules
+    view: MediumView,
+    *,
+    iri: str,
+    specimens: list[str],
+    facts: MediumFacts,
+    has_problem: bool,
+    rules: RowRules,
+    variants: Sequence[VariantFacts] = (),
 ) -> dict[str, Json]:
     """The document of a medium."""
     locator = view.medium.locator
@@ -245,7 +254,7 @@ def medium_document(
         iri=iri, origin=rules.origin, specimens=specimens, facts=facts, licence=_licence(view, rules.source),
         access=view.access, sensitive=view.sensitive, title=view.medium.title, rights_holder=view.rights_holder,
         identifier=address, source_address="" if has_problem else address,
-        px_per_mm=_px_per_mm(view.medium), local_contexts=_local_contexts(view),
+        px_per_mm=_px_per_mm(view.medium), local_contexts=_local_contexts(view), variants=variants,
     )  # fmt: skip
 
 
@@ -254,8 +263,16 @@ def is_address(locator: str) -> bool:
     return locator[:8].lower().startswith(("http://", "https://"))
 
 
-def view_medium(key: str, rows: Rows, rules: RowRules) -> MediumView:
-    """What all rows say together about a medium that at least one of them names."""
+def view_medium(key: str, rows: Rows, rules: RowRules, *, others: Sequence[str] = ()) -> MediumView:
+    """What all rows say together about a medium that at least one of them names.
+
+    Args:
+        key: of its file, the processed one of several.
+        rows: of the source.
+        rules: of the source.
+        others: keys of its other files, which the same rows name; the strictest counts of what is said about any.
+    """
+    keys = {key, *others}
     media: list[SourceMedia] = []
     classes: list[AccessClass] = []
     otherwise: list[AccessClass] = []
@@ -263,7 +280,7 @@ def view_medium(key: str, rows: Rows, rules: RowRules) -> MediumView:
     places: list[PlaceWords] = []
     for specimen in rows.specimens_of(key):
         row = rows.row(specimen)
-        named = [item for item in row.media if item.key == key] if row is not None else []
+        named = [item for item in row.media if item.key in keys] if row is not None else []
         if row is None or not named:
             continue  # only a repeated row, which does not count, names it
         protection = protect(row, rules.source, rules.taxa)
@@ -271,15 +288,28 @@ def view_medium(key: str, rows: Rows, rules: RowRules) -> MediumView:
         specimens.append(specimen)
         if protection.is_sensitive:
             places.append(protection.place)
-        licence = normalise_licence(named[0].licence or rules.source.licence)
-        classes.append(medium_access(row, licence, rules.source, protection))
-        otherwise.append(access_otherwise(row, licence, rules.source, protection))
-    medium = merge_media(media)[0]
+        for item in named[:1] if not others else named:
+            licence = normalise_licence(item.licence or rules.source.licence)
+            classes.append(medium_access(row, licence, rules.source, protection))
+            otherwise.append(access_otherwise(row, licence, rules.source, protection))
+    files = {item.key: item for item in merge_media(media)}
+    medium = files[key] if not others else _said_of_all(files[key], list(files.values()), rules.source)
     return MediumView(
-        medium=medium, specimens=tuple(specimens), access=strictest(classes), sensitive=bool(places),
+        medium=medium, files=files, specimens=tuple(specimens), access=strictest(classes), sensitive=bool(places),
         otherwise=strictest(otherwise),
         rights_holder="" if any(place.are_in(medium.rights_holder) for place in places) else medium.rights_holder,
     )  # fmt: skip
+
+
+def _said_of_all(one: SourceMedia, files: Sequence[SourceMedia], source: SourceSettings) -> SourceMedia:
+    """One file of an exposure with what is said about any: the strictest licence, a title, who holds the rights."""
+    licences = [item.licence or source.licence for item in files]
+    return replace(
+        one,
+        licence=max(licences, key=lambda text: normalise_licence(text).access),
+        title=one.title or next((item.title for item in files if item.title), ""),
+        rights_holder=one.rights_holder or next((item.rights_holder for item in files if item.rights_holder), ""),
+    )
 
 
 def _local_contexts(view: MediumView) -> LocalContexts:

@@ -50,9 +50,10 @@ class KnownRows:
     def specimens_of(self, media_key: str) -> list[str]:
         """Keys of the rows that name a medium."""
         rows = self._conn.execute(
-            """SELECT s.key FROM medium m JOIN medium_specimen l ON l.medium = m.iri
-               JOIN source_row s ON s.iri = l.specimen
-               WHERE m.source = ?1 AND m.key = ?2 AND s.source = ?1 AND s.state = 'present' ORDER BY s.key""",
+            """SELECT s.key FROM (SELECT iri FROM medium WHERE source = ?1 AND key = ?2
+                 UNION SELECT medium FROM medium_variant WHERE source = ?1 AND key = ?2) m
+               JOIN medium_specimen l ON l.medium = m.iri JOIN source_row s ON s.iri = l.specimen
+               WHERE s.source = ?1 AND s.state = 'present' ORDER BY s.key""",
             (self.source, media_key),
         )
         return [row["key"] for row in rows]

@@ -26,7 +26,7 @@ from linkeddata.licences import normalise_licence
 from linkeddata.luggage import Luggage, WithheldFor, find_luggage, is_withheld
 from linkeddata.picture_digest import picture_digest
 from linkeddata.public_original import MOST_BYTES, NotLossless, public_original
-from linkeddata.records import MediumFacts, PublicOriginal, Redacted, with_bytes
+from linkeddata.records import MediumFacts, PublicOriginal, Redacted, with_bytes, with_variant_bytes
 from linkeddata.rights_packet import Rights, rights_packet
 from linkeddata.sensitive_taxa import SensitiveTaxa
 from linkeddata.source import SourceRow
@@ -166,8 +166,9 @@ def wanted_of_row(
 def wanted_of_records(conn: sqlite3.Connection) -> list[Wanted]:
     """Every image that is published, with the rights of its first record."""
     rows = conn.execute(
-        """SELECT m.image, r.body FROM medium m JOIN record r ON r.iri = m.iri
-           WHERE m.image IS NOT NULL AND m.state = 'active' ORDER BY m.image, m.iri"""
+        """SELECT f.image, r.body FROM medium m JOIN record r ON r.iri = m.iri
+           JOIN (SELECT iri, image FROM medium UNION SELECT medium, image FROM medium_variant) f ON f.iri = m.iri
+           WHERE f.image IS NOT NULL AND m.state = 'active' ORDER BY f.image, m.iri"""
     )
     found: dict[str, Wanted] = {}
     for row in rows:
@@ -215,7 +216,13 @@ def keep(conn: sqlite3.Connection, rows: Iterable[LuggageRow], *, now: datetime)
 def republish(conn: sqlite3.Connection, image: str, settings: Settings, *, now: datetime) -> int:
     """Records of media that show these bytes say what is given out of them now; returns how many changed."""
     count = 0
-    media = conn.execute("SELECT * FROM medium WHERE image = ? AND state = 'active'", (image,)).fetchall()
+    media = conn.execute(
+        """SELECT iri, image, width, height, format, size_bytes, 1 AS is_processed FROM medium
+           WHERE image = ?1 AND state = 'active'
+           UNION ALL SELECT m.iri, v.image, v.width, v.height, v.format, v.size_bytes, 0
+             FROM medium_variant v JOIN medium m ON m.iri = v.medium WHERE v.image = ?1 AND m.state = 'active'""",
+        (image,),
+    ).fetchall()
     for row in media:
         stored = conn.execute("SELECT * FROM record WHERE iri = ? AND state = 'active'", (row["iri"],)).fetchone()
         if stored is None:
@@ -229,7 +236,8 @@ def republish(conn: sqlite3.Connection, image: str, settings: Settings, *, now: 
             public_original=public_original_of(conn, cid, settings.images.originals_withheld_for),
             redacted=redacted_of(conn, cid, settings),
         )  # fmt: skip
-        document = with_bytes(body, facts, origin=settings.origin, access=access, sensitive=sensitive)
+        say = with_bytes if row["is_processed"] else with_variant_bytes
+        document = say(body, facts, origin=settings.origin, access=access, sensitive=sensitive)
         published = records.publish(
             conn,
             records.NewRecord(
@@ -249,7 +257,11 @@ def republish(conn: sqlite3.Connection, image: str, settings: Settings, *, now: 
 
 
 def _media_of(conn: sqlite3.Connection, image: str) -> int:
-    row = conn.execute("SELECT count(*) FROM medium WHERE image = ? AND state = 'active'", (image,)).fetchone()
+    row = conn.execute(
+        """SELECT count(*) FROM medium WHERE state = 'active' AND (image = ?1
+             OR iri IN (SELECT medium FROM medium_variant WHERE image = ?1))""",
+        (image,),
+    ).fetchone()
     return int(row[0])
 
 

@@ -12,8 +12,9 @@ from datetime import datetime
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
 from linkeddata.luggage import WithheldFor
-from linkeddata.records import MediumFacts, with_bytes
+from linkeddata.records import MediumFacts, with_bytes, without_variant
 from linkeddata.times import format_time
+from node.services.exposures import part_variants
 from node.services.intake_bytes import MediumBytes
 from node.services.new_bytes import settle_new_bytes
 from node.services.public_originals import public_original_of
@@ -67,7 +68,8 @@ def publish_fetched(
             continue
         if before is not None and before != image and has_other_home(ContentId.from_hex(before)):
             continue
-        version = _publish(conn, row["iri"], found, origin=origin, withheld_for=withheld_for, now=now)
+        parted = part_variants(conn, row["iri"], found.width, found.height)
+        version = _publish(conn, row["iri"], found, origin=origin, withheld_for=withheld_for, now=now, without=parted)
         if version is None:
             continue
         conn.execute(
@@ -105,7 +107,14 @@ def close_media(
 
 
 def _publish(
-    conn: sqlite3.Connection, iri: str, found: MediumBytes, *, origin: str, withheld_for: WithheldFor, now: datetime
+    conn: sqlite3.Connection,
+    iri: str,
+    found: MediumBytes,
+    *,
+    origin: str,
+    withheld_for: WithheldFor,
+    now: datetime,
+    without: Collection[ContentId] = (),
 ) -> int | None:
     row = conn.execute("SELECT * FROM record WHERE iri = ? AND state = 'active'", (iri,)).fetchone()
     if row is None:
@@ -116,6 +125,8 @@ def _publish(
         content_id=found.content_id, width=found.width, height=found.height, format=found.format,
         size_bytes=found.size_bytes, public_original=public_original_of(conn, found.content_id, withheld_for),
     )  # fmt: skip
+    for cid in without:
+        body = without_variant(body, cid)
     document = with_bytes(body, facts, origin=origin, access=access, sensitive=sensitive)
     published = records.publish(
         conn,

@@ -5,7 +5,7 @@ Everything here happens inside the caller's transaction.
 
 import json
 import sqlite3
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from linkeddata.access import AccessClass
@@ -34,6 +34,8 @@ class RowOutcome:
 
     outcome: Literal["new", "changed", "unchanged"]
     media_replaced: int
+    left_behind: tuple[str, ...] = ()
+    """Keys of files that stayed as they were while another file of their exposure was replaced."""
 
 
 def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -> RowOutcome:
@@ -48,7 +50,9 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
     before = set() if is_unknown else _images_of(conn, iri)
     if not is_unknown:
         _move_media(conn, iri, row, context)
-    outcomes = [publish_medium(conn, medium.key, context) for medium in row.media if _may_be(conn, medium.key, context)]
+    media = tuple(item for item in row.media if _may_be(conn, item.key, context))
+    named = row if len(media) == len(row.media) else replace(row, media=media, known_bytes=None)
+    outcomes = [publish_medium(conn, item, context) for item in context.exposures(conn, named)]
     shown = [item.iri for item in outcomes if item.access is not AccessClass.PRIVATE]
     record = specimen_record(row, looked, iri=iri, media=shown, rules=context.rules)
     published = records.publish(conn, record, now=context.now)
@@ -78,6 +82,7 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
     return RowOutcome(
         outcome="changed" if published.outcome == "unchanged" and is_changed else published.outcome,
         media_replaced=sum(item.is_replaced for item in outcomes),
+        left_behind=tuple(key for item in outcomes for key in item.left_behind),
     )
 
 
@@ -178,7 +183,7 @@ def _drop_media(
             continue
         if context.intake.specimens_of(item["key"]):
             conn.execute("DELETE FROM medium_specimen WHERE medium = ? AND specimen = ?", (item["iri"], specimen))
-            publish_medium(conn, item["key"], context)
+            publish_medium(conn, context.exposure_with(conn, item["key"]), context)
         elif not keep_links:
             conn.execute("DELETE FROM medium_specimen WHERE medium = ? AND specimen = ?", (item["iri"], specimen))
 

@@ -80,6 +80,8 @@ class WithdrawalPlan:
     """The picture of it with blacked out labels, which goes with it."""
     tiers: tuple[str, ...] = ()
     """Tiers that hold a copy."""
+    other_files: tuple[ContentId, ...] = ()
+    """Of the same exposure: they stay, and the next ingest takes them for an image of their own."""
 
     @property
     def is_empty(self) -> bool:
@@ -96,6 +98,7 @@ def plan_withdrawal(folder: NodeFolder, cid: ContentId) -> WithdrawalPlan:
         told = decide(ANONYMOUS, Door.RECORD, bytes_facts(conn, cid)).allowed
         public = [ContentId.from_hex(item) for item in made_from(conn, cid.hex)]
         covered = redactions.get(conn, cid.hex)
+        others = [ContentId.from_hex(item) for item in _other_files(conn, cid.hex)]
         locators = [row[0] for row in conn.execute("SELECT locator FROM medium WHERE image = ?", (cid.hex,))]
     addresses = {item for item in locators if item.startswith(("http://", "https://"))}
     addresses |= {row.url for row in RemoteBytes(folder.blobs).sources_of(cid)}
@@ -111,7 +114,20 @@ def plan_withdrawal(folder: NodeFolder, cid: ContentId) -> WithdrawalPlan:
         public_originals=tuple(public),
         redacted=(ContentId.from_hex(covered.derivative),) if covered is not None and covered.derivative else (),
         tiers=tuple(tier for _, tier, _ in folder.blobs.index.in_tiers(cid)),
+        other_files=tuple(others),
     )
+
+
+def _other_files(conn: sqlite3.Connection, image: str) -> list[str]:
+    """SHA-256 (hex) of the other files of exposures that have these bytes as a file."""
+    rows = conn.execute(
+        """WITH media (iri) AS (SELECT iri FROM medium WHERE image = ?1 UNION
+             SELECT medium FROM medium_variant WHERE image = ?1)
+           SELECT image FROM medium WHERE iri IN (SELECT iri FROM media)
+           UNION SELECT image FROM medium_variant WHERE medium IN (SELECT iri FROM media)""",
+        (image,),
+    )
+    return sorted(row["image"] for row in rows if row["image"] not in (None, image))
 
 
 def withdraw(folder: NodeFolder, plan: WithdrawalPlan, *, reason: str, now: datetime, new_key: bytes) -> None:

@@ -54,7 +54,9 @@ def _of_media(conn: sqlite3.Connection, cid: ContentId) -> Facts:
                                        WHERE s.medium = m.iri), 0)) AS access,
                max(m.sensitive, coalesce((SELECT max(r.sensitive) FROM medium_specimen s JOIN record r
                                           ON r.iri = s.specimen WHERE s.medium = m.iri), 0)) AS sensitive,
-               (SELECT max(max(width, height)) FROM medium WHERE image = :image) AS longest
+               (SELECT max(longest) FROM (
+                  SELECT max(width, height) AS longest FROM medium WHERE image = :image
+                  UNION ALL SELECT max(width, height) FROM medium_variant WHERE image = :image)) AS longest
         FROM users u JOIN medium m ON m.iri = u.iri
         GROUP BY m.iri ORDER BY access DESC, sensitive DESC
         """,

@@ -56,10 +56,12 @@ def select_media(
                    coalesce(m.size_bytes, 0) AS size_bytes,
                    (SELECT max(max(o.access, coalesce((SELECT max(r.access) FROM medium_specimen s2
                             JOIN record r ON r.iri = s2.specimen WHERE s2.medium = o.iri), 0)))
-                    FROM medium o WHERE o.image = m.image OR o.iri = m.iri) AS access,
+                    FROM medium o WHERE o.image = m.image OR o.iri = m.iri
+                      OR o.iri IN (SELECT v.medium FROM medium_variant v WHERE v.image = m.image)) AS access,
                    (SELECT max(max(o.sensitive, coalesce((SELECT max(r.sensitive) FROM medium_specimen s2
                             JOIN record r ON r.iri = s2.specimen WHERE s2.medium = o.iri), 0)))
-                    FROM medium o WHERE o.image = m.image OR o.iri = m.iri) AS sensitive
+                    FROM medium o WHERE o.image = m.image OR o.iri = m.iri
+                      OR o.iri IN (SELECT v.medium FROM medium_variant v WHERE v.image = m.image)) AS sensitive
             FROM specimen_facet f
             JOIN medium_specimen ms ON ms.specimen = f.iri
             JOIN medium m ON m.iri = ms.medium

@@ -235,8 +235,10 @@ def _redirect_alias(text: str) -> web.StreamResponse:
 def _format(conn: sqlite3.Connection, cid: ContentId) -> str:
     """What the file was recognised as when it was ingested."""
     row = conn.execute(
-        """SELECT format FROM medium WHERE format <> ''
-             AND image IN (?1, (SELECT image FROM public_original WHERE public = ?1)) LIMIT 1""",
+        """WITH wanted (image) AS (SELECT ?1 UNION SELECT image FROM public_original WHERE public = ?1)
+           SELECT format FROM medium WHERE format <> '' AND image IN (SELECT image FROM wanted)
+           UNION ALL SELECT format FROM medium_variant WHERE format <> '' AND image IN (SELECT image FROM wanted)
+           LIMIT 1""",
         (cid.hex,),
     ).fetchone()
     return row["format"] if row and row["format"] in _SUFFIXES else "application/octet-stream"

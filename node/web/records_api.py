@@ -134,9 +134,11 @@ async def media_of_bytes(request: web.Request) -> web.StreamResponse:
 
     def look(conn: sqlite3.Connection) -> list[str]:
         rows = conn.execute(
-            """SELECT iri FROM medium WHERE state = 'active'
-                 AND image IN (?1, (SELECT image FROM public_original WHERE public = ?1),
-                               (SELECT image FROM redaction WHERE derivative = ?1)) ORDER BY iri""",
+            """WITH wanted (image) AS (SELECT ?1 UNION SELECT image FROM public_original WHERE public = ?1
+                 UNION SELECT image FROM redaction WHERE derivative = ?1)
+               SELECT iri FROM medium WHERE state = 'active' AND (image IN (SELECT image FROM wanted)
+                 OR iri IN (SELECT medium FROM medium_variant WHERE image IN (SELECT image FROM wanted)))
+               ORDER BY iri""",
             (cid.hex,),
         )
         if not decide(viewer, Door.RECORD, bytes_facts(conn, cid), shows_redacted=shows_redacted).allowed:

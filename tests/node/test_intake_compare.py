@@ -45,7 +45,7 @@ def test_the_plan_of_the_spool_is_the_plan_of_the_model(
             source="s", kind="archive", root=None, names=frozenset(), spool=spool, notes=[], ends_early=False,
             _files=None,  # type: ignore[arg-type]  # no file is opened here
         )  # fmt: skip
-        intake.set_known(((key, row.digest) for key, row in known.items()), sorted(media))
+        intake.set_known(((key, row.digest) for key, row in known.items()), [(key, key) for key in sorted(media)])
         keys, (vanished_media, known_media) = intake.keys(), intake.vanished_media()
         found = plan_from(
             keys, vanished={key: twin(known[key]) for key in intake.vanished_keys()}, new=intake.twins(keys.new),
