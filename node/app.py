@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from aiohttp import web
@@ -22,7 +23,7 @@ from apscheduler.jobstores.memory import MemoryJobStore
 from apscheduler.schedulers.asyncio import AsyncIOScheduler
 
 from cas.durable import hash_descriptor
-from cas.errors import BlobArchived, BlobChanged, BlobNotFound, StoreFailed
+from cas.errors import BlobArchived, BlobChanged, BlobNotFound, CasError, StoreFailed
 from cas.ids import ContentId
 from cas.scrub import doubt
 from federation.http_transport import HttpTransport
@@ -31,15 +32,19 @@ from node.folder import NodeFolder
 from node.services.care import Care, follow_identities
 from node.services.derived import remove_of_closed
 from node.services.descriptor import DescriptorService
+from node.services.embedder import Embedder
 from node.services.images import ImageService
 from node.services.job_rules import OfferedPipeline
 from node.services.jobs import JobService
+from node.services.own_work import OwnWork
+from node.services.own_work import enqueue as enqueue_own_work
 from node.services.redactions import Redactions, Settled
 from node.services.registry_ping import Heartbeat, registry_ping
 from node.services.remote_media import RemoteMedia
 from node.services.remote_needs import RemoteNeeds
 from node.services.retract import finish_begun as finish_retractions
 from node.services.schedule import Schedule
+from node.services.similar import Similarity, embedding_digest, embedding_entry
 from node.services.tiers import TierWork, open_tiering
 from node.services.withdraw import WithdrawalPending, finish_begun
 from node.storage.journal import SqliteJournal
@@ -57,6 +62,7 @@ from node.web import (
     review_pages,
     search_api,
     session,
+    similar_api,
 )
 from node.web.at_once import AtOnce
 from node.web.boundary import boundary_middleware, is_our_host
@@ -83,6 +89,7 @@ from node.web.presentation import routes as presentation_routes
 from node.web.previews import Previews
 from node.web.private_channel import private_channel_middleware
 from node.web.problem import Handler, problem_middleware
+from node.web.similar_api import MAX_PICTURE_BYTES
 from node.web.warm import WarmPlaces
 from runners.catalogue import Catalogue
 from runners.decode import Limits
@@ -91,6 +98,12 @@ from runners.workers import OpenImage, WorkerSettings
 
 JOBS_TICK_S: Final = 2
 """How soon a decision made on the command line is acted upon."""
+OWN_WORK_TICK_S: Final = 2
+"""How soon a vector can be found after its image was looked at."""
+PICTURE_S: Final = 30.0
+"""The longest a visitor's picture is looked at."""
+MAX_SENT_PIXELS: Final = 100_000_000
+"""Of a visitor's picture; the largest sheets have 60 million."""
 NONCES_TICK_S: Final = 300
 CARE_TICK_S: Final = 60
 REDACTIONS_TICK_S: Final = 300
@@ -109,6 +122,7 @@ PING_TICK_S: Final = 2
 """How often the heartbeat looks whether a registry is due (``node.services.registry_ping`` says when)."""
 FOLDER: Final = web.AppKey("folder", NodeFolder)
 HEARTBEAT: Final = web.AppKey("heartbeat", Heartbeat)
+OWN_WORK: Final = web.AppKey("own-work", OwnWork)
 SCHEDULE: Final = web.AppKey("schedule", Schedule)
 PENDING_PAUSE_S: Final = 60.0
 """Between attempts to remove a withdrawn copy from a tier that could not be reached."""
@@ -176,6 +190,17 @@ def build_application(
     engine, jobs = _build_jobs(folder, catalogue, clock, care, needs, remote, tiers, boot or secrets.token_hex(8))
     app[ENGINE] = engine
     app[JOBS] = jobs
+    app[similar_api.SIMILAR] = Similarity(folder.database, settings, embedding_digest(catalogue))
+    app[similar_api.EMBEDDER] = Embedder(
+        embedding_entry(catalogue),
+        WorkerSettings(
+            unit_timeout_s=PICTURE_S, memory_mib=settings.jobs.worker_memory_mib,
+            limits=Limits(
+                max_pixels=min(settings.images.max_pixels, MAX_SENT_PIXELS), max_file_bytes=MAX_PICTURE_BYTES
+            ),
+        ),
+    )  # fmt: skip
+    app[OWN_WORK] = OwnWork()
     app[SCHEDULE] = Schedule(folder, clock=clock)
     app[HEARTBEAT] = Heartbeat(settings.federation.registries)
     app[descriptor_api.DESCRIPTOR] = DescriptorService(
@@ -189,6 +214,7 @@ def build_application(
         records_api,
         listing_api,
         search_api,
+        similar_api,
         jobs_api,
         descriptor_api,
         job_pages,
@@ -198,6 +224,7 @@ def build_application(
     app.add_routes(presentation_routes())
     app.cleanup_ctx.append(_run_engine)
     app.cleanup_ctx.append(_run_pictures)
+    app.cleanup_ctx.append(_run_similarity)
     app.cleanup_ctx.append(_run_ticks)
     if remote.sources:
         app.cleanup_ctx.append(_run_fetches)
@@ -287,6 +314,12 @@ async def _run_engine(app: web.Application) -> AsyncIterator[None]:
     await engine.aclose()  # also when the task was cancelled before it began
 
 
+async def _run_similarity(app: web.Application) -> AsyncIterator[None]:
+    yield
+    await app[similar_api.EMBEDDER].close()
+    await asyncio.to_thread(app[similar_api.SIMILAR].close)
+
+
 async def _run_pictures(app: web.Application) -> AsyncIterator[None]:
     await asyncio.to_thread(_tidy_pictures, app)
     yield
@@ -307,6 +340,7 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
         timezone="UTC",
     )
     scheduler.add_job(_tick(app, _poll_jobs), "interval", seconds=JOBS_TICK_S)
+    scheduler.add_job(_tick(app, _do_own_work), "interval", seconds=OWN_WORK_TICK_S)
     scheduler.add_job(_tick(app, _forget_nonces), "interval", seconds=NONCES_TICK_S)
     scheduler.add_job(_tick(app, _finish_withdrawals), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _finish_retractions), "interval", seconds=JOBS_TICK_S)
@@ -369,6 +403,32 @@ def _tick(app: web.Application, work: Callable[[web.Application], Awaitable[None
 
 async def _poll_jobs(app: web.Application) -> None:
     await app[JOBS].poll()
+
+
+async def _do_own_work(app: web.Application) -> None:
+    """Queues what the node computes for itself, and takes vectors that came to be into their file."""
+    work, database, blobs_here = app[OWN_WORK], app[DATABASE], app[BLOBS]
+    offers = {offer.digest: offer for offer in _offers(app[ENGINE])}
+
+    def is_here(image: str) -> bool:
+        try:
+            blobs_here.open_blob(ContentId.from_hex(image)).close()
+        except CasError:
+            return False
+        return True
+
+    for offer in work.due(tuple(offers.values())):
+        images = await database.read(partial(work.missing, offer=offer, is_here=is_here))
+        if images:
+            queue = partial(enqueue_own_work, offer=offer, offers=offers, images=images, now=app[CLOCK]())
+            await database.write(queue)
+            app[ENGINE].wake()
+    similarity, version = app[similar_api.SIMILAR], database.version()
+    if version is not None and version == work.seen_version:
+        return  # nothing was written since
+    if await asyncio.to_thread(similarity.is_behind):
+        await asyncio.to_thread(similarity.follow)
+    work.seen_version = version
 
 
 async def _finish_withdrawals(app: web.Application) -> None:

@@ -14,6 +14,9 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "barcode": "runners.pipelines.barcode:Barcode",
     "quality": "runners.pipelines.quality:Quality",
     "segment": "runners.pipelines.segment:Segment",
+    "embed": "runners.pipelines.embed:Embed",
+    "kind": "runners.pipelines.kind:Kind",
+    "duplicates": "runners.pipelines.duplicates:Duplicates",
     "network-probe": "runners.pipelines.network_probe:NetworkProbe",
 }
 

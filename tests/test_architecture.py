@@ -9,7 +9,7 @@ from conftest import ROOT
 
 PACKAGES = ("cas", "linkeddata", "federation", "runners", "node")
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
-HEAVY = {"torch", "onnxruntime", "rapidocr", "cv2", "zxingcpp", "pyzbar"}
+HEAVY = {"torch", "onnx", "onnxruntime", "rapidocr", "cv2", "zxingcpp", "pyzbar", "pdqhash"}
 
 
 def imported(path: Path) -> set[str]:

@@ -614,9 +614,11 @@ def test_every_endpoint_is_documented() -> None:
         presentation,
         records_api,
         review_pages,
+        similar_api,
     )
 
     web = (
+        similar_api,
         pages,
         blobs,
         iiif,
@@ -699,7 +701,7 @@ def test_extras_are_used_where_the_page_says() -> None:
     assert imports(ROOT / "node" / "kubo.py", "ipfshttpclient")
     assert imports(ROOT / "runners" / "pipelines" / "label_text.py", "rapidocr")  # which runs on onnxruntime
     users = {str(path.relative_to(ROOT)) for path in modules if imports(path, "torch")}
-    assert users == {"runners/training/network.py", "runners/training/segment.py"}
+    assert users == {f"runners/training/{name}.py" for name in ("network", "segment", "export_embed")}
     assert "`runners/training/network.py`" in (DOCS / "dependencies.md").read_text("utf-8")
 
 

@@ -18,6 +18,9 @@ SECTIONS = {
     "barcode": "benchmarks.accuracy.barcode",
     "label-text": "benchmarks.accuracy.label_text",
     "segment": "benchmarks.accuracy.segment",
+    "embed": "benchmarks.accuracy.embed",
+    "kind": "benchmarks.accuracy.kind",
+    "duplicates": "benchmarks.accuracy.duplicates",
 }
 """Pipeline -> the module that judges it."""
 

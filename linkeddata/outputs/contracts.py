@@ -5,7 +5,7 @@ from typing import Final
 
 from linkeddata.errors import DocumentError, OutputRefused
 from linkeddata.json_strict import Json, as_object
-from linkeddata.outputs import barcode, classes, label_text, network_probe, quality, segment
+from linkeddata.outputs import barcode, classes, duplicates, embed, kind, label_text, network_probe, quality, segment
 from linkeddata.outputs.shape import ImageSize, Output, read_image
 
 _PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = {
@@ -14,6 +14,9 @@ _PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = 
     "quality/1": quality.parse,
     "classes/1": classes.parse,
     "segment/1": segment.parse,
+    "embed/1": embed.parse,
+    "kind/1": kind.parse,
+    "duplicates/1": duplicates.parse,
     "network-probe/1": network_probe.parse,
 }
 CONTRACTS: Final = tuple(_PARSERS)
@@ -23,12 +26,15 @@ STEPS: Final[Mapping[str, str]] = {
     "barcode": "barcode/1",
     "quality": "quality/1",
     "segment": "segment/1",
+    "embed": "embed/1",
+    "kind": "kind/1",
+    "duplicates": "duplicates/1",
     "network-probe": "network-probe/1",
 }
 """Name of a pipeline that comes with a node -> its output contract: what jobs, settings and commands call it."""
 HIDDEN_STEPS: Final = frozenset({"network-probe"})
 """Not offered to people: they prove something about the node."""
-NOT_RELEASED: Final[frozenset[str]] = frozenset()
+NOT_RELEASED: Final[frozenset[str]] = frozenset({"embed/1", "duplicates/1"})
 """Contracts whose results stay in the node: no job may ask for them, nothing of them is published."""
 
 

@@ -9,13 +9,15 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from node.cli.errors import CommandFailed
 from node.cli.node_database import open_database
+from node.config import load_settings
 from node.services.reindex import RebuildOvertaken, rebuild
+from node.storage.db import Database
 
 
 @click.command(epilog="Example: vasculum reindex hortus/")
 @click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
 def reindex(node_dir: Path) -> None:
-    """Rebuild the search tables of NODE_DIR from its records. Safe at any time, also beside a running server.
+    """Rebuild what NODE_DIR searches in: the search tables, and the file of vectors. Safe beside a running server.
 
     The tables are built beside those in use, which go on answering, and take over at once. Needs as much room on the
     disk as they take. Ctrl-C is safe: nothing has changed then.
@@ -36,4 +38,17 @@ def reindex(node_dir: Path) -> None:
             )
         except RebuildOvertaken as error:
             raise CommandFailed(str(error)) from error
-    click.echo(f"{count} specimens indexed")
+        vectors = _vectors(node_dir, database)
+    click.echo(f"{count} specimens indexed" + (f", {vectors:,} vectors" if vectors else ""))
+
+
+def _vectors(node_dir: Path, database: Database) -> int:
+    """The file of vectors, from the results of ``embed``; nothing where there are none."""
+    from node.services.similar import Similarity, embedding_digest
+    from runners.catalogue import Catalogue
+
+    similarity = Similarity(database, load_settings(node_dir), embedding_digest(Catalogue.of(("embed",))))
+    try:
+        return similarity.rebuild()
+    finally:
+        similarity.close()

@@ -1,4 +1,4 @@
-"""``vasculum train``: trains the networks that come with the pipelines. Not needed to run a node."""
+"""``vasculum train``: makes the models that come with the pipelines. Not needed to run a node."""
 
 import importlib.util
 from pathlib import Path
@@ -6,11 +6,12 @@ from pathlib import Path
 import click
 
 from node.cli.errors import CommandFailed, UserError
+from runners.errors import PipelineUnavailable
 
 
 @click.group()
 def train() -> None:
-    """Train a network of the pipelines anew; needs the extra "train" (torch)."""
+    """Make a model of the pipelines anew; needs the extra "train" (torch, onnx)."""
 
 
 @train.command("segment", epilog="Example: vasculum train segment --data masks/ --out specimen.onnx")
@@ -55,3 +56,36 @@ def segment(
     for scores in report.held_out.values():
         click.echo(f"{scores['name']}  not seen, overlap {scores['iou']}")
     click.echo(f"{out}: {out.stat().st_size} bytes")
+
+
+@train.command("export-embed", epilog="Example: vasculum train export-embed")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), help="Folder to write to; usual: where it is shipped."
+)
+def export_embed(out: Path | None) -> None:
+    """Write the embedding network (EfficientNet-Lite0) from its published weights as ONNX."""
+    from runners.pipelines.embed import FOLDER
+    from runners.training.export_embed import export_embed as export
+
+    try:
+        done = export(out or FOLDER)
+    except PipelineUnavailable as error:
+        raise CommandFailed(str(error)) from error
+    click.echo(
+        f"{done.size_bytes:,} bytes, SHA-256 {done.sha256}; largest difference from Torch {done.max_difference:.4f}"
+    )
+
+
+@train.command("kind", epilog="Example: vasculum train kind ../shared/data benchmarks/truth/kind.tsv")
+@click.argument("images", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.argument("truth", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+def kind(images: Path, truth: Path) -> None:
+    """Train the classifier of kinds on pictures below IMAGES whose SHA-256 stands in TRUTH, and on made ones."""
+    from runners.training.train_kind import fit, made_examples, real_examples, write_model
+
+    try:
+        real = real_examples(images, truth)
+        size = write_model(fit(real, made_examples()))
+    except PipelineUnavailable as error:
+        raise CommandFailed(str(error)) from error
+    click.echo(f"trained on {len(real.kinds)} pictures of {len(set(real.sets))} sets; {size:,} bytes")

@@ -42,6 +42,7 @@ from node.services import job_rules, retract
 from node.services.annotate import publish_result
 from node.services.job_rules import JobNotTaken, OfferedPipeline
 from node.services.job_units import is_runnable, plan_unit, with_upstream
+from node.services.own_work import is_own
 from node.storage import jobs as store
 from node.storage import journal, people
 from node.storage.db import Database, DatabaseError
@@ -286,6 +287,8 @@ class JobService:
     async def gate(self, unit: WorkUnit) -> str | None:
         """Why this unit must not start now; None when it may."""
         facts = await self._database.read(lambda conn: bytes_facts(conn, ContentId.from_hex(unit.image)))
+        if is_own(unit.output) and facts.exists:
+            return None  # its result stays here, and is looked at only by whom the image is open to
         seen = decide(Viewer(kid="any"), Door.JOB, facts)
         return None if seen.allowed else (store.WITHHELD_LATER if seen.absent else seen.reason)
 

@@ -33,6 +33,7 @@ from linkeddata.times import format_time
 from node.access import ANONYMOUS, Door, decide
 from node.config import Settings
 from node.folder import FolderBusy, NodeFolder, is_served, withdraw_lock
+from node.services.similar import wipe_vectors
 from node.services.tiers import open_tiering
 from node.storage import redactions
 from node.storage.db import connect
@@ -238,6 +239,7 @@ def _carry_out(folder: NodeFolder, todo: Unfinished, *, now: datetime) -> None:
     with folder.database.transaction() as conn:
         forget(conn, todo.id.hex, reason=known.reason, names=names, now=now)
     folder.blobs.erase(todo)
+    wipe_vectors(folder.settings, todo.id.hex)
     for path in derived_files(folder.settings, todo.id):
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -43,6 +43,7 @@ STATIC: Final[Mapping[str, str]] = {
     "vendor/openseadragon-6.1.1.min.js": "text/javascript",
     "vendor/openseadragon-LICENSE.txt": "text/plain",
     "live.js": "text/javascript",
+    "similar.js": "text/javascript",
     "review.js": "text/javascript",
     "icon.svg": "image/svg+xml",
 }

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from conftest import NOW, ingest, jpeg, rows_of, write_archive
 from PIL import Image
 
@@ -16,10 +17,13 @@ from linkeddata.access import AccessClass
 from linkeddata.annotation import build_annotation
 from linkeddata.annotation_checks import CheckFinding
 from linkeddata.outputs import UnitAnswer, parse_output
+from linkeddata.outputs.embed import DIMENSIONS
 from linkeddata.statement import summarise
 from node.folder import NodeFolder
 from node.services import retract, review, review_rules
+from node.services.similar import vectors_path
 from node.storage import annotations, records, reviews
+from node.storage.vectors import VectorFile, VectorRow
 
 READ = "Qyxzlabelread"
 NAME = "Wvqkfilename"
@@ -88,6 +92,15 @@ def plant(node: NodeFolder, folder: Path, *, owned: bool) -> Planted:
     preview = node.settings.derived_path / "preview-1600" / cid.hex[:2] / f"{cid.hex}.jpg"
     preview.parent.mkdir(parents=True)
     preview.write_bytes(data[:400])
+    for pipeline in ("sha256:" + "1" * 64, "sha256:" + "2" * 64):  # vectors, of an earlier pipeline too
+        file = VectorFile.open(vectors_path(node.settings, pipeline), dimensions=DIMENSIONS, pipeline=pipeline)
+        file.add(
+            [
+                VectorRow(image=cid.hex, vector=np.arange(1.0, DIMENSIONS + 1)),
+                VectorRow(image="ab" * 32, vector=np.ones(DIMENSIONS)),
+            ]
+        )
+        file.close()
     for number in range(30):  # traffic after it: freed pages, a log with old pages in it
         with node.database.transaction() as conn:
             conn.execute("INSERT OR REPLACE INTO meta VALUES ('traffic', ?)", ("x" * number * 300,))

@@ -1,0 +1,126 @@
+"""What a node computes for itself: pipelines whose results never leave it run over every image by themselves.
+
+``embed`` and ``duplicates`` serve searching and care of the collection; no job may ask for them. When ``[jobs]
+pipelines`` names one, its units are queued behind everything that researchers wait for, a few at a time, for every
+image whose bytes are here, whatever its access class: results are looked at only by whom the image is open to.
+
+Invariants:
+- Idempotent: a unit that is known is not queued again, but for those that failed in a way that passes.
+- An image that lies in an archive is left alone: nothing is brought back for this.
+- The walk over the images goes on where it was; a restart begins anew, and finds what is done.
+
+It leaves out: running (``runners.engine``), what results are used for (``node.services.similar``).
+"""
+
+import sqlite3
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+from linkeddata.outputs.contracts import NOT_RELEASED
+from node.services.job_rules import OfferedPipeline
+from node.services.job_units import is_runnable, plan_unit
+from node.storage import journal
+
+BATCH: Final = 200
+"""Images looked at in one step."""
+MOST_QUEUED: Final = 50
+"""Units of one pipeline that wait at a time: what researchers ask comes between."""
+TURN: Final = 1_000_000_000
+"""Behind every unit of a job: a job's first image has turn 0."""
+REST_STEPS: Final = 150
+"""Steps without a look after a walk that found nothing: five minutes at two seconds each."""
+
+
+class OwnWork:
+    """The walk of one node over its images; used by one task."""
+
+    def __init__(self) -> None:
+        self._last: dict[str, str] = {}
+        self._rest: dict[str, int] = {}
+        self._found: dict[str, bool] = {}
+        self.seen_version: int | None = None
+        """Of the database, when the vectors last followed it (``Database.version``)."""
+
+    def due(self, offers: Sequence[OfferedPipeline]) -> tuple[OfferedPipeline, ...]:
+        """Pipelines to look at in this step."""
+        chosen: list[OfferedPipeline] = []
+        for offer in offers:
+            if offer.manifest.output not in NOT_RELEASED:
+                continue
+            rest = self._rest.get(offer.digest, 0)
+            if rest > 0:
+                self._rest[offer.digest] = rest - 1
+            else:
+                chosen.append(offer)
+        return tuple(chosen)
+
+    def missing(
+        self, conn: sqlite3.Connection, offer: OfferedPipeline, is_here: Callable[[str], bool] = lambda _: True
+    ) -> list[str]:
+        """The next images (SHA-256, hex) without a unit of this pipeline; moves on. Reads only."""
+        queued = conn.execute(
+            "SELECT count(*) FROM unit WHERE state = 'queued' AND pipeline = ? AND environment = ?",
+            (offer.digest, offer.environment),
+        ).fetchone()[0]
+        if queued >= MOST_QUEUED:
+            return []
+        rows = conn.execute(
+            """SELECT DISTINCT image FROM medium INDEXED BY medium_image
+               WHERE image > ? AND state = 'active' ORDER BY image LIMIT ?""",
+            (self._last.get(offer.digest, ""), BATCH),
+        ).fetchall()
+        images = [row["image"] for row in rows]
+        found = [image for image in images if not _is_known(conn, offer, image) and is_here(image)]
+        room = MOST_QUEUED - queued
+        if len(found) > room:
+            found = found[:room]
+            self._last[offer.digest] = found[-1]
+        elif len(images) == BATCH:
+            self._last[offer.digest] = images[-1]
+        else:  # the end: from the beginning again, after a rest when there was nothing
+            self._last[offer.digest] = ""
+            if not found and not self._found.get(offer.digest):
+                self._rest[offer.digest] = REST_STEPS
+            self._found[offer.digest] = False
+        if found:
+            self._found[offer.digest] = True
+        return found
+
+    def look_again(self) -> None:
+        """New images may have come: no rest."""
+        self._rest.clear()
+
+
+def enqueue(
+    conn: sqlite3.Connection, offer: OfferedPipeline, offers: Mapping[str, OfferedPipeline], images: Sequence[str], *,
+    now: datetime,
+) -> int:  # fmt: skip
+    """Queues the units of a pipeline over images (SHA-256, hex), in a write transaction; returns how many are new."""
+    if not is_runnable(offer.digest, offers):
+        return 0
+    units = [
+        (TURN, unit)
+        for image in images
+        for unit in plan_unit(
+            conn, offer.digest, image, offer.manifest.parameters, offers, is_conformant_enough=True
+        ).in_order
+    ]
+    return journal.enqueue(conn, units, now=now)
+
+
+def is_own(output: str) -> bool:
+    """Whether results of a contract never leave the node."""
+    return output in NOT_RELEASED
+
+
+def _is_known(conn: sqlite3.Connection, offer: OfferedPipeline, image: str) -> bool:
+    """Done, waiting, or refused for good; in any environment, because one vector of an image is enough."""
+    row = conn.execute(
+        """SELECT 1 FROM unit WHERE image = ? AND output = ? AND pipeline = ?
+             AND (state IN ('queued', 'leased', 'done')
+                  OR (state = 'failed' AND failure_kind IN ('permanent', 'limit')))
+           LIMIT 1""",
+        (image, offer.manifest.output, offer.digest),
+    ).fetchone()
+    return row is not None
