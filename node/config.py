@@ -325,11 +325,6 @@ class Settings:
         return self.folder / "models"
 
     @property
-    def vectors_path(self) -> Path:
-        """Files of vectors, made again from results by ``vasculum reindex``."""
-        return self.folder / "data" / "vectors"
-
-    @property
     def derived_path(self) -> Path:
         """Previews and other things that can be made again."""
         return self.folder / "data" / "derived"

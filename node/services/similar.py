@@ -283,9 +283,14 @@ def embedding_digest(catalogue: Catalogue) -> str:
     return make_pipeline_manifest(embedding_entry(catalogue)).digest
 
 
+def vectors_folder(settings: Settings) -> Path:
+    """Where files of vectors lie, made again from results by ``vasculum reindex``."""
+    return settings.folder / "data" / "vectors"
+
+
 def vectors_path(settings: Settings, pipeline: str) -> Path:
     """Where the vectors of a pipeline lie."""
-    return settings.vectors_path / f"{pipeline.removeprefix('sha256:')[:32]}.vec"
+    return vectors_folder(settings) / f"{pipeline.removeprefix('sha256:')[:32]}.vec"
 
 
 def wipe_vectors(settings: Settings, image: str) -> int:
@@ -294,7 +299,7 @@ def wipe_vectors(settings: Settings, image: str) -> int:
     For a withdrawal, beside a running server.
     """
     count = 0
-    for path in sorted(settings.vectors_path.glob("*.vec")):
+    for path in sorted(vectors_folder(settings).glob("*.vec")):
         head = VectorFile.pipeline_of(path)
         file = VectorFile.open(path, dimensions=DIMENSIONS, pipeline=head)
         try:
