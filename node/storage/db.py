@@ -23,6 +23,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import importlib.resources
+import logging
 import queue
 import sqlite3
 import threading
@@ -35,7 +36,7 @@ from urllib.parse import quote
 
 from cas.disk import why_refused
 from node.storage.search_columns import SearchColumns
-from node.storage.search_index import reindex
+from node.storage.search_index import refill
 from node.storage.search_sql import add_functions
 
 T = TypeVar("T")
@@ -52,8 +53,13 @@ BULK_CACHE_KIB: Final = 48 * 1024
 """Page cache of a long piece of writing; SQLite's own 2 MB hold none of the inner pages of a million records."""
 BULK_WAL_PAGES: Final = 8000
 """32 MB of log before pages go back into the file: what every batch touches is then written back once for many."""
+REFILL_ROWS: Final = 1000
+"""Specimens that share a transaction while search tables are filled: whoever is killed does a second of work again."""
+SAID_EVERY: Final = 10_000
+"""Specimens after which somebody who waits is told how far it is: some ten seconds."""
 _READERS: Final = 4
 _PROGRESS_STEPS: Final = 10_000
+_log = logging.getLogger(__name__)
 
 
 class DatabaseError(Exception):
@@ -363,19 +369,25 @@ def migrate(path: Path) -> list[int]:
 
 
 def _fill_search(conn: sqlite3.Connection) -> None:
-    """A migration that made the search tables anew left them empty, and a note; they are filled again."""
-    stale = "SELECT 1 FROM meta WHERE key = 'search_stale'"
-    if conn.execute(stale).fetchone() is None:
-        return
-    conn.execute("BEGIN IMMEDIATE")
-    try:
-        if conn.execute(stale).fetchone() is not None:
-            reindex(conn)
-        conn.execute("COMMIT")
-    except BaseException:
-        if conn.in_transaction:
-            conn.execute("ROLLBACK")
-        raise
+    """A migration that made the search tables anew left them empty, and a note; they are filled again, step by step."""
+    done, said = 0, 0
+    while True:
+        conn.execute("BEGIN IMMEDIATE")
+        try:
+            step = refill(conn, REFILL_ROWS)
+            conn.execute("COMMIT")
+        except BaseException:
+            if conn.in_transaction:
+                conn.execute("ROLLBACK")
+            raise
+        if step is None:
+            return
+        done += step
+        if done >= said + SAID_EVERY:
+            said = done
+            _log.warning(
+                "a newer version searches otherwise: %d records are in the new search tables, more follow", done
+            )
 
 
 def _apply(conn: sqlite3.Connection, number: int, sql: str) -> None:

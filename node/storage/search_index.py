@@ -32,6 +32,8 @@ MAX_TEXT_BYTES: Final = 200_000
 CHANGES_KEPT: Final = 50_000
 """Entries of the log of changes; whoever is further behind reads everything again."""
 EVERYTHING: Final = (-(1 << 62), 1 << 62)
+_FILLED: Final = "filled up to "
+"""In ``meta``, followed by an IRI: how far tables that a migration left empty are filled again."""
 MAX_MARKS: Final = 2000
 """Regions indexed per specimen, for the same reason."""
 TABLES: Final = ("specimen_facet", "specimen_text", "annotation_mark", "annotation_text")
@@ -162,6 +164,35 @@ def reindex(conn: sqlite3.Connection) -> int:
     note_changes(conn, *EVERYTHING)
     conn.execute("DELETE FROM meta WHERE key = 'search_stale'")
     return len(iris)
+
+
+def refill(conn: sqlite3.Connection, limit: int) -> int | None:
+    """Fills tables that a migration left empty, some specimens in each transaction of the caller.
+
+    How far it came is kept in the same transaction, so whoever comes next goes on there.
+
+    Returns:
+        Specimens that were indexed; None when the tables are whole.
+    """
+    stale = conn.execute("SELECT value FROM meta WHERE key = 'search_stale'").fetchone()
+    if stale is None:
+        return None
+    after = str(stale[0]).removeprefix(_FILLED) if str(stale[0]).startswith(_FILLED) else None
+    if after is None:
+        for table in TABLES:
+            conn.execute(f"DELETE FROM {table}")
+        note_changes(conn, *EVERYTHING)
+    rows = conn.execute(
+        "SELECT iri FROM record WHERE iri > ? AND kind = 'specimen' AND state = 'active' ORDER BY iri LIMIT ?",
+        (after or "", limit),
+    ).fetchall()
+    for row in rows:
+        write(conn, row["iri"])
+    if len(rows) < limit:
+        conn.execute("DELETE FROM meta WHERE key = 'search_stale'")
+    else:
+        conn.execute("UPDATE meta SET value = ? WHERE key = 'search_stale'", (_FILLED + rows[-1]["iri"],))
+    return len(rows)
 
 
 # ---------------------------------------------------------------------- writing
