@@ -13,6 +13,7 @@ from linkeddata.outputs.contracts import CONTRACTS, STEPS, parse_output
 from linkeddata.outputs.label_text import MAX_LINE_CHARS, MAX_LINES, MAX_TEXT_CHARS, LabelText, ReadLine
 from linkeddata.outputs.network_probe import NetworkProbe
 from linkeddata.outputs.quality import Quality
+from linkeddata.outputs.scale import Scale
 from linkeddata.outputs.shape import MAX_BODY_BYTES, Answer, Box, ImageSize, Output, Region, UnitAnswer
 
 __all__ = [
@@ -35,6 +36,7 @@ __all__ = [
     "Quality",
     "ReadLine",
     "Region",
+    "Scale",
     "UnitAnswer",
     "parse_output",
 ]

@@ -5,7 +5,18 @@ from typing import Final
 
 from linkeddata.errors import DocumentError, OutputRefused
 from linkeddata.json_strict import Json, as_object
-from linkeddata.outputs import barcode, classes, duplicates, embed, kind, label_text, network_probe, quality, segment
+from linkeddata.outputs import (
+    barcode,
+    classes,
+    duplicates,
+    embed,
+    kind,
+    label_text,
+    network_probe,
+    quality,
+    scale,
+    segment,
+)
 from linkeddata.outputs.shape import ImageSize, Output, read_image
 
 _PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = {
@@ -17,6 +28,7 @@ _PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = 
     "embed/1": embed.parse,
     "kind/1": kind.parse,
     "duplicates/1": duplicates.parse,
+    "scale/1": scale.parse,
     "network-probe/1": network_probe.parse,
 }
 CONTRACTS: Final = tuple(_PARSERS)
@@ -29,6 +41,7 @@ STEPS: Final[Mapping[str, str]] = {
     "embed": "embed/1",
     "kind": "kind/1",
     "duplicates": "duplicates/1",
+    "scale": "scale/1",
     "network-probe": "network-probe/1",
 }
 """Name of a pipeline that comes with a node -> its output contract: what jobs, settings and commands call it."""
