@@ -326,6 +326,11 @@ async def test_two_media_that_were_known_become_one_and_nothing_that_was_said_is
         body = conn.execute("SELECT body FROM record WHERE iri = ?", (world.specimen(0),)).fetchone()[0].decode()
     assert [item["medium"] for item in links] == [found[0]["iri"]]
     assert copy not in body
+    app = build_application(world.node, catalogue=Catalogue.of(()), clock=lambda: NOW)
+    async with TestClient(TestServer(app)) as client:
+        page = await client.get(copy.removeprefix(ORIGIN), headers={"Accept": "text/html"})
+        assert page.status == 410
+        assert f'href="{found[0]["iri"].removeprefix(ORIGIN)}"' in await page.text()
     world.take_in()
     assert len(media(world.node)) == 6
 
