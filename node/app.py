@@ -36,6 +36,7 @@ from node.services.embedder import Embedder
 from node.services.images import ImageService
 from node.services.job_rules import OfferedPipeline
 from node.services.jobs import JobService
+from node.services.own_runs import RunTarget, take_due
 from node.services.own_work import OwnWork
 from node.services.own_work import enqueue as enqueue_own_work
 from node.services.redactions import Redactions, Settled
@@ -346,6 +347,7 @@ async def _run_ticks(app: web.Application) -> AsyncIterator[None]:
     scheduler.add_job(_tick(app, _finish_retractions), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _look_after_bytes), "interval", seconds=CARE_TICK_S)
     scheduler.add_job(_tick(app, _settle_redactions), "interval", seconds=REDACTIONS_TICK_S)
+    scheduler.add_job(_tick(app, _run_pipelines), "interval", seconds=JOBS_TICK_S)
     scheduler.add_job(_tick(app, _ingest_sources), "interval", seconds=SOURCES_TICK_S)
     if app[SETTINGS].tiers:
         scheduler.add_job(_tick(app, _restore), "interval", seconds=JOBS_TICK_S)
@@ -453,6 +455,16 @@ async def _ingest_sources(app: web.Application) -> None:
 async def _finish_retractions(app: web.Application) -> None:
     """A retraction whose command was killed is carried out, or undone, by whoever finds it."""
     await asyncio.to_thread(finish_retractions, app[DATABASE], clock=app[CLOCK])
+
+
+async def _run_pipelines(app: web.Application) -> None:
+    """New images, and those that only an older version of a pipeline has seen, are run over by themselves."""
+    targets = [RunTarget.of(offer.manifest) for offer in app[ENGINE].offers]
+    done = await asyncio.to_thread(
+        take_due, app[DATABASE], app[SETTINGS], targets, kid=app[IDENTITY].kid, now=app[CLOCK]()
+    )
+    if done:
+        await app[JOBS].poll()
 
 
 async def _forget_nonces(app: web.Application) -> None:

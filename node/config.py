@@ -21,8 +21,8 @@ from typing import Any, Final, Literal
 from urllib.parse import urlsplit
 
 from linkeddata import sensitive_list, sensitive_taxa
-from linkeddata.outputs import STEPS
 from linkeddata.variants import Policy
+from node.config_pipelines import check_pipelines
 from node.config_tables import ConfigError as ConfigError  # noqa: PLC0414 - whoever reads settings meets it here
 from node.config_tables import build, nearest
 
@@ -136,6 +136,8 @@ class JobsSection:
     """What it computes, and how."""
 
     pipelines: tuple[str, ...] = ("label-text", "barcode", "quality")
+    on_new_images: tuple[str, ...] = ()
+    rerun_hours: int = 0
     workers: int = 1
     batch: int = 4
     unit_timeout_s: int = 120
@@ -418,7 +420,7 @@ def _check(settings: Settings) -> None:
         raise ConfigError('[federation] insecure_loopback binds to this machine only: set [server] host = "127.0.0.1"')
     if not 0 <= settings.server.port <= 65535:
         raise ConfigError("[server] port must be 0 to 65535")
-    _check_pipelines(settings)
+    check_pipelines(settings.jobs, settings.models_path)
     positive = {
         "server.max_body_bytes": settings.server.max_body_bytes,
         "images.max_pixels": settings.images.max_pixels,
@@ -473,18 +475,6 @@ def _check_columns(columns: tuple[CorrectionColumn, ...]) -> None:
             )
     if len(set(names)) != len(names):
         raise ConfigError("[[corrections.columns]]: two columns have the same name")
-
-
-def _check_pipelines(settings: Settings) -> None:
-    for name in settings.jobs.pipelines:
-        has_model = bool(re.fullmatch(r"[a-z][a-z0-9-]{0,39}", name)) and (settings.models_path / name).is_dir()
-        if name in STEPS and has_model:
-            raise ConfigError(f"{settings.models_path / name} has the name of a built-in pipeline: give it another")
-        if name not in STEPS and not has_model:
-            raise ConfigError(
-                f"[jobs] pipelines: {name!r} is not one of {', '.join(STEPS)}{nearest(name, tuple(STEPS))}, "
-                f"and there is no model in {settings.models_path / name}"
-            )
 
 
 def _check_remote(remote: RemoteSection) -> None:

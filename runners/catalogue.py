@@ -21,6 +21,12 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "network-probe": "runners.pipelines.network_probe:NetworkProbe",
 }
 
+PREVIOUS: Final[Mapping[str, str]] = {
+    "quality@1.0.0": "runners.pipelines.quality_v1:Quality",
+}
+"""Earlier versions that still run, as ``name@version``: modules that are not changed any more, with the digest that the
+version had. A release keeps the version before the current one; who asks for its digest gets it."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Entry:
@@ -46,7 +52,7 @@ class Catalogue:
         """Pipelines by name: built-in ones, and plugged models.
 
         Args:
-            names: in the order in which they are offered.
+            names: in the order in which they are offered; earlier versions (``name@version``) come last.
             models: where plugged models lie, each in a folder of its name.
             extra: replaces or adds (used by tests).
 
@@ -55,15 +61,18 @@ class Catalogue:
         """
         replaced = {entry.name: entry for entry in extra}
         entries: list[Entry] = []
-        for name in names:
+        for name in sorted(names, key=lambda name: "@" in name):
             if name in replaced:
                 entries.append(replaced.pop(name))
             elif name in BUILT_IN:
                 entries.append(Entry(name=name, target=BUILT_IN[name]))
+            elif name in PREVIOUS:
+                entries.append(Entry(name=name, target=PREVIOUS[name]))
             elif models is not None and (models / name / "pipeline.toml").is_file():
                 entries.append(plugged(models / name))
             else:
-                raise PipelineUnavailable(f"there is no pipeline {name!r}: known are {', '.join(BUILT_IN)}")
+                known = ", ".join((*BUILT_IN, *PREVIOUS))
+                raise PipelineUnavailable(f"there is no pipeline {name!r}: known are {known}")
         return cls(entries=(*entries, *replaced.values()))
 
 

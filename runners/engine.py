@@ -97,8 +97,8 @@ class Engine:
 
     @property
     def offers(self) -> tuple[Offer, ...]:
-        """Pipelines that are ready."""
-        return tuple(self._offers.values())
+        """Pipelines that are ready, in the order of the catalogue: the first that gives a contract is taken for it."""
+        return tuple(self._offers[entry.name] for entry in self._catalogue.entries if entry.name in self._offers)
 
     @property
     def problems(self) -> dict[str, str]:
@@ -199,11 +199,22 @@ class Engine:
         except (PipelineUnavailable, KeyError):
             return set()
 
+    def _first_with(self, digest: str) -> str:
+        """The first pipeline of the catalogue that has this digest: an earlier version may still be the current one."""
+        for name in self._in_order():
+            with contextlib.suppress(PipelineUnavailable):
+                if complete(name, self._in_order()).digest == digest:
+                    return name
+        raise PipelineUnavailable("no pipeline has this digest")
+
     async def _manifest_of(self, entry: Entry) -> PipelineManifest:
         await self._read_manifests()
         if entry.name not in self._manifests:
             raise PipelineUnavailable(self._problems[entry.name])
         manifest = complete(entry.name, self._in_order())
+        twin = self._first_with(manifest.digest)
+        if twin != entry.name:
+            raise PipelineUnavailable(f"it is what {twin} is now, byte for byte: it need not be named")
         offered = {offer.manifest.digest for offer in self._offers.values()}
         for contract, giver in upstream_names(entry.name, self._in_order()).items():
             if complete(giver, self._in_order()).digest not in offered:
@@ -371,6 +382,24 @@ def make_pipeline_manifest(entry: Entry) -> PipelineManifest:
         if folder not in sys.path:
             sys.path.append(folder)
     return make_pipeline(entry.target, entry.folder).manifest()
+
+
+def read_manifests(catalogue: Catalogue) -> tuple[dict[str, PipelineManifest], dict[str, str]]:
+    """Completed manifests by name, and why others have none; no model is loaded and nothing is started. Blocking."""
+    known: dict[str, PipelineManifest] = {}
+    problems: dict[str, str] = {}
+    for entry in catalogue.entries:
+        try:
+            known[entry.name] = make_pipeline_manifest(entry)
+        except (PipelineUnavailable, OSError) as error:
+            problems[entry.name] = str(error)
+    found: dict[str, PipelineManifest] = {}
+    for name in known:
+        try:
+            found[name] = complete(name, known)
+        except PipelineUnavailable as error:
+            problems[name] = str(error)
+    return found, problems
 
 
 def conforms(manifest: PipelineManifest, deviations: dict[str, str]) -> bool:

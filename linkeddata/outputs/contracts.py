@@ -45,6 +45,8 @@ STEPS: Final[Mapping[str, str]] = {
     "network-probe": "network-probe/1",
 }
 """Name of a pipeline that comes with a node -> its output contract: what jobs, settings and commands call it."""
+PREVIOUS_STEPS: Final[Mapping[str, str]] = {"quality@1.0.0": "quality/1"}
+"""The same for earlier versions that still run, as ``name@version``."""
 HIDDEN_STEPS: Final = frozenset({"network-probe"})
 """Not offered to people: they prove something about the node."""
 NOT_RELEASED: Final[frozenset[str]] = frozenset({"embed/1", "duplicates/1"})

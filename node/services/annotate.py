@@ -6,7 +6,8 @@ Invariants:
 - Public before anybody decided only when its job asked and the medium is open, not sensitive, and still shows the bytes
   that the result was made from: asked again in the same transaction.
 - A result whose image got other metadata meanwhile is about the new bytes, and names those it was computed from.
-- One annotation per (medium, output contract) is current; a newer one supersedes it, unless a person accepted it.
+- One annotation per (medium, claim) is current; a newer one supersedes it, unless a person accepted it.
+- Results of runs of the institution itself wait for a person; they supersede what older versions of the pipeline said.
 - The annotation says what was read, not what was asked: no question of a researcher shows in it.
 - Idempotent: the IRI is minted from medium and work key. What was rejected or retracted does not come back.
 """
@@ -21,6 +22,7 @@ from linkeddata.annotation_checks import CheckFinding, Evidence, check_statement
 from linkeddata.answers import answer_of
 from linkeddata.json_strict import Json, parse_json
 from linkeddata.outputs import Output, parse_output
+from linkeddata.outputs.contracts import NOT_RELEASED
 from linkeddata.statement import regions_of, summarise
 from node.services import new_bytes, review
 from node.storage import records, reviews
@@ -58,6 +60,26 @@ def publish_result(
         known = reviews.get(conn, iri)
         assert known is not None  # it was just written
     return review.publish(conn, known, now=now)
+
+
+def keep_result(
+    conn: sqlite3.Connection, *, origin: str, labels: frozenset[str], job: JobRow, ordinal: int, now: datetime
+) -> None:
+    """Makes a statement of the result behind one row of a run of the institution: it waits for a person.
+
+    Args:
+        conn: in a write transaction.
+        origin: of this node.
+        labels: classes that the institution knows beyond the vocabulary.
+        job: whose result.
+        ordinal: which row.
+        now: when.
+    """
+    row = conn.execute(f"{_RESULTS} AND ju.ordinal = ?", (job.id, ordinal)).fetchone()
+    if row is None or row["step"] in NOT_RELEASED:
+        return
+    iri = _keep(conn, row, job, origin=origin, labels=labels, asked=False, now=now)
+    review.supersede_older(conn, iri, now=now)
 
 
 def take_results(

@@ -38,9 +38,10 @@ from linkeddata.outputs import UnitAnswer, parse_output
 from linkeddata.pipeline import WorkUnit
 from node.access import Door, Viewer, decide
 from node.config import Settings
-from node.services import job_rules, retract
-from node.services.annotate import publish_result
+from node.services import job_rules, own_runs, retract
+from node.services.annotate import keep_result, publish_result
 from node.services.job_rules import JobNotTaken, OfferedPipeline
+from node.services.job_spec import OWN_RUN, spec_of
 from node.services.job_units import is_runnable, plan_unit, with_upstream
 from node.services.own_work import is_own
 from node.storage import jobs as store
@@ -286,11 +287,17 @@ class JobService:
     # ------------------------------------------------------------------ what the engine calls
     async def gate(self, unit: WorkUnit) -> str | None:
         """Why this unit must not start now; None when it may."""
-        facts = await self._database.read(lambda conn: bytes_facts(conn, ContentId.from_hex(unit.image)))
-        if is_own(unit.output) and facts.exists:
-            return None  # its result stays here, and is looked at only by whom the image is open to
-        seen = decide(Viewer(kid="any"), Door.JOB, facts)
-        return None if seen.allowed else (store.WITHHELD_LATER if seen.absent else seen.reason)
+
+        def read(conn: sqlite3.Connection) -> str | None:
+            facts = bytes_facts(conn, ContentId.from_hex(unit.image))
+            if is_own(unit.output) and facts.exists:
+                return None  # its result stays here, and is looked at only by whom the image is open to
+            seen = decide(Viewer(kid="any"), Door.JOB, facts)
+            if seen.allowed or (facts.exists and own_runs.is_wanted(conn, unit.key)):
+                return None
+            return store.WITHHELD_LATER if seen.absent else seen.reason
+
+        return await self._database.read(read)
 
     async def on_finished(self, work_key: str) -> None:
         """A unit ended: answers, progress and annotations follow. A failure here is logged; ``poll`` repeats it."""
@@ -321,27 +328,30 @@ class JobService:
         if any(
             offer.report is not None and store.conformance(conn, offer.digest, offer.environment) != offer.conformance
             for offer in offers
-        ):
+        ) or not store.knows_pipelines(conn, [offer.digest for offer in offers]):
             return True
         if store.has_unanswered(conn):
             return True
         for job in store.find(conn, statuses=("accepted", "running"), limit=1000):
             if job.decision == "held" and job.expires <= now:
                 return True
-            if job.decision == "accepted" and (not job.enqueued or not store.has_open_rows(conn, job.id)):
+            if job.decision != "accepted":
+                continue
+            if not store.has_open_rows(conn, job.id) or (not job.enqueued and own_runs.has_turn(conn, job)):
                 return True
         return False
 
     def _poll(self, conn: sqlite3.Connection, offers: Sequence[OfferedPipeline], now: datetime) -> None:
         for offer in offers:
             self._keep_report(conn, offer)
+            store.keep_pipeline(conn, offer.manifest, now=now)
         for job in store.find(conn, statuses=("accepted", "running"), limit=1000):
             if job.decision == "held" and job.expires <= now:
                 store.set_state(
                     conn, job.id, now=now, status="failed", decision="refused", approval="expired", finished=True,
                     message="expired: nobody decided in time", reasons=["expired: nobody decided in time"],
                 )  # fmt: skip
-            elif job.decision == "accepted" and not job.enqueued:
+            elif job.decision == "accepted" and not job.enqueued and own_runs.has_turn(conn, job):
                 self._enqueue(conn, job, now=now)
         self._settle(conn, None, now=now)
 
@@ -362,8 +372,9 @@ class JobService:
             return
         if not all(is_runnable(step.pipeline, offers) for step in job.steps):
             return  # its workers are starting: poll() comes again
-        spec = _stored_spec(job)
+        spec = spec_of(job)
         steps = {step.output: step for step in job.steps}
+        turn = own_runs.OWN_TURN if job.process_id == OWN_RUN else 0
         units: list[tuple[int, WorkUnit]] = []
         links: list[tuple[int, str]] = []
         for row in store.units_to_enqueue(conn, job.id):
@@ -372,7 +383,7 @@ class JobService:
                 conn, step.pipeline, row.image, step.parameters, offers,
                 is_conformant_enough=spec.reuse == "conformant",
             )  # fmt: skip
-            units += [(row.ordinal, unit) for unit in plan.in_order]
+            units += [(turn + row.ordinal, unit) for unit in plan.in_order]
             links.append((row.ordinal, plan.unit.key))
         journal.enqueue(conn, units, now=now)
         self._wanted += store.not_fetched(conn, job.id)
@@ -391,7 +402,7 @@ class JobService:
             job = store.get(conn, row["job_id"])
             if job is None:
                 continue
-            spec = specs.setdefault(job.id, _stored_spec(job))
+            spec = specs.setdefault(job.id, spec_of(job))
             answer = _evaluate(row["step"], row["state"], row["reason"], row["body"], spec)
             touched[job.id] = None
             if row["state"] == "done" and retract.is_retracted(conn, row["work_key"]):
@@ -401,6 +412,11 @@ class JobService:
                 continue
             if spec.publish and row["state"] == "done":
                 publish_result(
+                    conn, origin=self._settings.origin, labels=frozenset(self._settings.review.labels), job=job,
+                    ordinal=row["ordinal"], now=now,
+                )  # fmt: skip
+            elif job.process_id == OWN_RUN and row["state"] == "done":
+                keep_result(
                     conn, origin=self._settings.origin, labels=frozenset(self._settings.review.labels), job=job,
                     ordinal=row["ordinal"], now=now,
                 )  # fmt: skip
@@ -426,7 +442,7 @@ class JobService:
         return None if people.standing(conn, viewer.kid) == "revoked" else job
 
     def _status(self, conn: sqlite3.Connection, job: JobRow, *, for_staff: bool) -> JobStatus:
-        spec = _stored_spec(job)
+        spec = spec_of(job)
         states: dict[str, dict[str, int]] = {step.output: {} for step in job.steps}
         for row in store.counts(conn, job.id, for_staff=for_staff):
             per_step = states.setdefault(row["step"], {})
@@ -477,7 +493,7 @@ class JobService:
         return tuple(_as_boolean(item) for item in found) if granularity == "boolean" and not for_staff else found
 
     def _page(self, conn: sqlite3.Connection, job: JobRow, *, after: int, limit: int, for_staff: bool) -> ResultPage:
-        spec = _stored_spec(job)
+        spec = spec_of(job)
         rows: list[ResultRow] = []
         following: int | None = None
         if spec.granularity == "record" or for_staff:
@@ -512,10 +528,6 @@ def _open_spec(document: Json) -> tuple[Envelope, JobSpec]:
             reasons=["the specification is not signed by its requester"],
         )
     return envelope, spec
-
-
-def _stored_spec(job: JobRow) -> JobSpec:
-    return parse_job_spec(parse_json(parse_envelope(job.envelope).payload))
 
 
 def _check_ready(job: JobRow) -> None:

@@ -28,6 +28,7 @@ from linkeddata.times import format_time
 from node.storage import annotations, luggage, records
 
 RESCANNED: Final = "the image was replaced"
+NEW: Final = "the image is new"
 Change = Callable[[dict[str, Json]], dict[str, Json]]
 
 

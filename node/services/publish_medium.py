@@ -28,7 +28,7 @@ from node.services.exposures import (
     write_variants,
 )
 from node.services.intake_bytes import MediumBytes
-from node.services.new_bytes import settle_new_bytes
+from node.services.new_bytes import NEW, queue_pipelines, settle_new_bytes
 from node.services.prepare_row import MediumView, RowRules, Rows, is_address, medium_document, view_medium
 from node.services.public_originals import public_original_of, redacted_of
 from node.storage import annotations, records
@@ -140,6 +140,8 @@ def publish_medium(conn: sqlite3.Connection, exposure: Exposure, context: RowCon
         )  # fmt: skip
     if image is not None and before is not None and before != image:
         is_replaced = settle_new_bytes(conn, iri, before=before, after=image, now=context.now) == "replaced"
+    elif image is not None and before is None and context.settings.jobs.on_new_images:
+        queue_pipelines(conn, [(iri, image)], reason=NEW, now=context.now)
     return MediumOutcome(
         iri=iri, access=view.access, is_changed=published.outcome != "unchanged", is_replaced=is_replaced,
         left_behind=_left_behind(exposure, known["key"] if known else "", was, files) if is_replaced else (),

@@ -16,7 +16,7 @@ from linkeddata.records import MediumFacts, with_bytes, without_variant
 from linkeddata.times import format_time
 from node.services.exposures import part_variants
 from node.services.intake_bytes import MediumBytes
-from node.services.new_bytes import settle_new_bytes
+from node.services.new_bytes import NEW, queue_pipelines, settle_new_bytes
 from node.services.public_originals import public_original_of
 from node.services.publish_medium import enforce_classes
 from node.storage import annotations, records
@@ -51,12 +51,14 @@ def publish_fetched(
     sources: Collection[str],
     has_other_home: Callable[[ContentId], bool],
     withheld_for: WithheldFor,
+    queues: bool = False,
     now: datetime,
 ) -> FetchedMedia:
     """Gives the media at an address the bytes that it holds.
 
     A medium whose bytes came from elsewhere (a file that was found meanwhile) keeps them: ``has_other_home`` says
-    whether an id is here and not because this address held it before.
+    whether an id is here and not because this address held it before. With ``queues`` an image that was never here
+    waits for the node's pipelines.
     """
     assert found.content_id is not None
     image = found.content_id.hex
@@ -85,6 +87,8 @@ def publish_fetched(
             outcome = settle_new_bytes(conn, row["iri"], before=before, after=image, now=now)
             replaced += outcome == "replaced"
             enforce_classes(conn, {before}, now=now)
+        elif before is None and queues:
+            queue_pipelines(conn, [(row["iri"], image)], reason=NEW, now=now)
         annotations.reindex_medium(conn, row["iri"])
         changed.append(row["iri"])
     if changed:

@@ -369,7 +369,8 @@ class RemoteMedia:
             keep(conn, looked, now=now)
             return publish_fetched(
                 conn, url, found, origin=self._settings.origin, sources=self.sources, has_other_home=has_other_home,
-                withheld_for=self._settings.images.originals_withheld_for, now=now,
+                withheld_for=self._settings.images.originals_withheld_for,
+                queues=bool(self._settings.jobs.on_new_images), now=now,
             ).media  # fmt: skip
 
     def _bar(self, url: str) -> None:

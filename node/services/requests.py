@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from linkeddata.envelope import parse_envelope
-from linkeddata.job import JobSpec, parse_job_spec
-from linkeddata.json_strict import parse_json
+from linkeddata.job import JobSpec
+from node.services.job_spec import spec_of
 from node.storage import jobs as store
 from node.storage import people
 from node.storage.jobs import JobRow
@@ -73,7 +72,7 @@ def show(conn: sqlite3.Connection, job: JobRow) -> HeldRequest:
     ).fetchall()
     return HeldRequest(
         job=job,
-        spec=parse_job_spec(parse_json(parse_envelope(job.envelope).payload)),
+        spec=spec_of(job),
         standing=people.standing(conn, job.requester_kid),
         access={row["label"]: row["number"] for row in rows},
         examples=tuple(row["specimen"] for row in examples),

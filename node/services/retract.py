@@ -245,6 +245,7 @@ def _step(conn: sqlite3.Connection, number: int, *, limit: int, now: datetime) -
 
 def _withdraw(conn: sqlite3.Connection, iri: str, number: int, reason: str, *, now: datetime) -> None:
     conn.execute("UPDATE review SET retraction = ? WHERE iri = ?", (number, iri))
+    review.bring_back(conn, iri, now=now)
     review.unpublish(conn, iri, f"retracted by the institution: {reason}", now=now)
     corrections.withdraw(conn, iri, now=now)
 

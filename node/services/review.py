@@ -245,10 +245,10 @@ def hidden_because(conn: sqlite3.Connection, row: ReviewRow) -> str:
             return "the specimen is of a sensitive taxon"
     if row.state == "pending" and row.superseded_by is None:
         standing = conn.execute(
-            """SELECT v.iri FROM annotation a JOIN review v ON v.iri = a.iri JOIN record r ON r.iri = a.iri
-               WHERE a.medium = ? AND a.output = ? AND a.iri <> ? AND a.state = 'current' AND v.state = 'accepted'
-                 AND r.state = 'active'""",
-            (row.medium, row.output, row.iri),
+            f"""SELECT v.iri FROM annotation a JOIN review v ON v.iri = a.iri JOIN record r ON r.iri = a.iri
+               WHERE a.medium = ? AND {annotations.CLAIM} = ? AND a.iri <> ? AND a.state = 'current'
+                 AND v.state = 'accepted' AND r.state = 'active'""",  # noqa: S608 - a constant
+            (row.medium, annotations.claim_of(conn, row.output, row.pipeline), row.iri),
         ).fetchone()
         if standing is not None:
             return f"an accepted statement stands: {standing['iri']}"
@@ -259,6 +259,41 @@ def is_public(conn: sqlite3.Connection, iri: str) -> bool:
     """Whether the publication log says that it is there."""
     row = conn.execute("SELECT published FROM record WHERE iri = ? AND state = 'active'", (iri,)).fetchone()
     return row is not None and bool(row["published"])
+
+
+def supersede_older(conn: sqlite3.Connection, iri: str, *, now: datetime) -> list[str]:
+    """A statement of a new version of a pipeline takes the place of what older versions said about the same image.
+
+    What waits is superseded at once, and the new one is public where the old one was. What a person accepted stands
+    until somebody accepts the new one; what was rejected stays so.
+
+    Returns:
+        IRIs of those that it replaced.
+    """
+    new = reviews.get(conn, iri)
+    if new is None or new.supersedes is not None:
+        return []
+    replaced: list[str] = []
+    for old in reviews.of_older_versions(conn, new):
+        if old.state == "rejected":
+            continue
+        conn.execute("UPDATE review SET supersedes = ?, asked = max(asked, ?) WHERE iri = ?", (old.iri, old.asked, iri))
+        if old.state == "accepted":
+            continue
+        current = reviews.get(conn, iri)
+        assert current is not None  # it was just written
+        if is_public(conn, old.iri):
+            publish(conn, current, now=now)
+        _replace(conn, old.iri, iri, now=now)
+        replaced.append(old.iri)
+    return replaced
+
+
+def bring_back(conn: sqlite3.Connection, iri: str, *, now: datetime) -> None:
+    """The run that made this statement was taken back: what it replaced stands again."""
+    row = reviews.get(conn, iri)
+    if row is not None and row.supersedes is not None and row.maker == "machine":
+        _bring_back(conn, row.supersedes, iri, now=now)
 
 
 def _replace(conn: sqlite3.Connection, iri: str, successor: str, *, now: datetime) -> None:
@@ -277,7 +312,11 @@ def _replace(conn: sqlite3.Connection, iri: str, successor: str, *, now: datetim
 
 def _bring_back(conn: sqlite3.Connection, iri: str, successor: str, *, now: datetime) -> None:
     """A correction was rejected: what it replaced stands again."""
-    conn.execute("UPDATE review SET superseded_by = NULL WHERE iri = ? AND superseded_by = ?", (iri, successor))
+    freed = conn.execute(
+        "UPDATE review SET superseded_by = NULL WHERE iri = ? AND superseded_by = ?", (iri, successor)
+    ).rowcount
+    if not freed:
+        return
     old = reviews.get(conn, iri)
     if old is None or old.superseded_by is not None:
         return

@@ -1,7 +1,9 @@
 """Annotations in the database: which statement about which image is current, and what a stricter class undoes.
 
 Invariants:
-- At most one annotation per (medium, output contract) is current; a newer one supersedes, nothing is erased by it.
+- At most one annotation per (medium, claim) is current; a newer one supersedes, nothing is erased by it. The claim is
+  the output contract; several classifiers may say something about one image, so with ``classes/1`` it is the contract
+  and the name of the pipeline.
 - When bytes stop being open, every public annotation made from them is withdrawn in the same transaction, also one that
   was carried over to other bytes of the same picture.
 
@@ -12,6 +14,7 @@ published (``node.services.jobs``).
 import sqlite3
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Final
 
 from cas.ids import ContentId
 from linkeddata.access import AccessClass
@@ -20,6 +23,10 @@ from linkeddata.times import format_time
 from node.storage import records
 from node.storage.facts import bytes_facts
 from node.storage.search_index import index_specimen
+
+CLAIM: Final = """(a.output || CASE a.output WHEN 'classes/1' THEN
+  coalesce((SELECT ' ' || p.name FROM pipeline p WHERE p.digest = a.pipeline), '') ELSE '' END)"""
+"""Of an annotation ``a``: what it is about, as text; ``claim_of`` says it of one that is not there yet."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,11 +43,19 @@ class AnnotationRow:
     job: str | None
 
 
+def claim_of(conn: sqlite3.Connection, output: str, pipeline: str) -> str:
+    """What a statement of a pipeline (digest) under a contract is about."""
+    return str(
+        conn.execute(f"SELECT {CLAIM} FROM (SELECT ? AS output, ? AS pipeline) a", (output, pipeline)).fetchone()[0]  # noqa: S608
+    )
+
+
 def add(conn: sqlite3.Connection, row: AnnotationRow, *, now: datetime) -> None:
-    """Makes this the current annotation of its medium and contract; publish the record before."""
+    """Makes this the current annotation of its medium and claim; publish the record before."""
     conn.execute(
-        "UPDATE annotation SET state = 'superseded' WHERE medium = ? AND output = ? AND state = 'current' AND iri <> ?",
-        (row.medium, row.output, row.iri),
+        f"""UPDATE annotation AS a SET state = 'superseded'
+            WHERE medium = ? AND {CLAIM} = ? AND state = 'current' AND iri <> ?""",  # noqa: S608 - a constant
+        (row.medium, claim_of(conn, row.output, row.pipeline), row.iri),
     )
     conn.execute(
         "INSERT OR REPLACE INTO annotation VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'current', ?)",
@@ -54,19 +69,19 @@ def add(conn: sqlite3.Connection, row: AnnotationRow, *, now: datetime) -> None:
 
 def step_back(conn: sqlite3.Connection, iri: str) -> None:
     """This annotation is not the current one any more; the best that stood before it and is still public is again."""
-    row = conn.execute("SELECT medium, output, state FROM annotation WHERE iri = ?", (iri,)).fetchone()
+    row = conn.execute("SELECT medium, output, pipeline, state FROM annotation WHERE iri = ?", (iri,)).fetchone()
     if row is None:
         return
     if row["state"] == "current":
         conn.execute("UPDATE annotation SET state = 'superseded' WHERE iri = ?", (iri,))
         conn.execute(
-            """UPDATE annotation SET state = 'current' WHERE iri = (
+            f"""UPDATE annotation SET state = 'current' WHERE iri = (
                  SELECT a.iri FROM annotation a JOIN record r ON r.iri = a.iri JOIN review v ON v.iri = a.iri
                  JOIN medium m ON m.iri = a.medium
-                 WHERE a.medium = ? AND a.output = ? AND a.iri <> ? AND a.state = 'superseded' AND r.state = 'active'
+                 WHERE a.medium = ? AND {CLAIM} = ? AND a.iri <> ? AND a.state = 'superseded' AND r.state = 'active'
                    AND a.image = m.image AND v.superseded_by IS NULL
-                 ORDER BY v.state = 'accepted' DESC, a.created DESC, a.iri LIMIT 1)""",
-            (row["medium"], row["output"], iri),
+                 ORDER BY v.state = 'accepted' DESC, a.created DESC, a.iri LIMIT 1)""",  # noqa: S608 - a constant
+            (row["medium"], claim_of(conn, row["output"], row["pipeline"]), iri),
         )
     reindex_medium(conn, row["medium"])
 
@@ -80,25 +95,28 @@ def mark_evidence_replaced(conn: sqlite3.Connection, medium: str, image: str) ->
 
 
 def revive(conn: sqlite3.Connection, medium: str, image: str) -> list[str]:
-    """A medium shows ``image`` (hex) again: the best annotation of each contract on it is current; returns all of them.
+    """A medium shows ``image`` (hex) again: the best annotation of each claim on it is current; returns all of them.
 
     To be called after ``mark_evidence_replaced``.
     """
-    rows = conn.execute("SELECT iri, output FROM annotation WHERE medium = ? AND image = ?", (medium, image)).fetchall()
+    rows = conn.execute(
+        f"SELECT iri, {CLAIM} AS claim FROM annotation a WHERE medium = ? AND image = ?",  # noqa: S608 - a constant
+        (medium, image),
+    ).fetchall()
     conn.execute(
         "UPDATE annotation SET state = 'superseded' WHERE medium = ? AND image = ? AND state = 'evidence replaced'",
         (medium, image),
     )
-    for output in sorted({row["output"] for row in rows}):
+    for claim in sorted({row["claim"] for row in rows}):
         conn.execute(
-            """UPDATE annotation SET state = 'current' WHERE iri = (
+            f"""UPDATE annotation SET state = 'current' WHERE iri = (
                  SELECT a.iri FROM annotation a JOIN record r ON r.iri = a.iri LEFT JOIN review v ON v.iri = a.iri
-                 WHERE a.medium = ?1 AND a.output = ?2 AND a.image = ?3 AND r.state = 'active'
+                 WHERE a.medium = ?1 AND {CLAIM} = ?2 AND a.image = ?3 AND r.state = 'active'
                    AND v.superseded_by IS NULL
                  ORDER BY v.state = 'accepted' DESC, a.created DESC, a.iri LIMIT 1)
-               AND NOT EXISTS (SELECT 1 FROM annotation c WHERE c.medium = ?1 AND c.output = ?2 AND c.state = 'current')
-            """,
-            (medium, output, image),
+               AND NOT EXISTS (SELECT 1 FROM annotation a WHERE a.medium = ?1 AND {CLAIM} = ?2 AND a.state = 'current')
+            """,  # noqa: S608 - a constant
+            (medium, claim, image),
         )
     return [row["iri"] for row in rows]
 

@@ -1,6 +1,6 @@
 """Jobs in the database: what was asked, the snapshot of what it covers, what was decided, and the answers so far.
 
-Owns the tables job, job_unit and request_decision (``unit`` is the journal's).
+Owns the tables job, job_unit, pipeline and request_decision (``unit`` is the journal's).
 
 Invariants:
 - A job and its whole snapshot are written in one transaction, before anything is answered.
@@ -18,10 +18,10 @@ from datetime import datetime
 from typing import Any, Final
 
 from federation.status import Approval, State
-from linkeddata.canon import digest_text
+from linkeddata.canon import canonical_bytes, digest_text
 from linkeddata.coverage import NoValue, parse_no_value
 from linkeddata.outputs.shape import Answer
-from linkeddata.pipeline import ConformanceReport, WorkUnit
+from linkeddata.pipeline import ConformanceReport, PipelineManifest, WorkUnit
 from linkeddata.times import format_time, parse_time
 
 WITHHELD_LATER: Final = "withheld by the institution"
@@ -303,6 +303,28 @@ def keep_conformance(conn: sqlite3.Connection, report: ConformanceReport, signed
         "INSERT OR REPLACE INTO conformance VALUES (?, ?, ?, ?, ?)",
         (report.pipeline, report.environment, report.verdict, signed, format_time(report.at)),
     )
+
+
+def knows_pipelines(conn: sqlite3.Connection, digests: Sequence[str]) -> bool:
+    """Whether the manifests of all of these are kept."""
+    wanted = set(digests)
+    known = conn.execute(
+        "SELECT count(*) FROM pipeline WHERE manifest IS NOT NULL AND digest IN (SELECT value FROM json_each(?))",
+        (json.dumps(sorted(wanted)),),
+    ).fetchone()
+    return int(known[0]) == len(wanted)
+
+
+def keep_pipeline(conn: sqlite3.Connection, manifest: PipelineManifest, *, now: datetime) -> None:
+    """Keeps a manifest under its digest, which results cite for good."""
+    conn.execute(
+        """INSERT INTO pipeline VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (digest) DO UPDATE
+           SET manifest = excluded.manifest, version = excluded.version WHERE pipeline.manifest IS NULL""",
+        (
+            manifest.digest, manifest.name, manifest.version, manifest.output, canonical_bytes(manifest.to_json()),
+            format_time(now),
+        ),
+    )  # fmt: skip
 
 
 def conforming_unit(conn: sqlite3.Connection, unit: WorkUnit) -> str | None:

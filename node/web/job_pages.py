@@ -6,10 +6,10 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from linkeddata.envelope import parse_envelope
-from linkeddata.job import ResultRow, parse_job_spec, parse_result_page
+from linkeddata.job import ResultRow, parse_result_page
 from linkeddata.json_strict import parse_json
 from node.services.job_rules import JobNotTaken
+from node.services.job_spec import spec_of
 from node.services.schedule import waiting_plans
 from node.storage.jobs import JobRow
 from node.web.keys import DATABASE, JOBS, SETTINGS
@@ -99,7 +99,7 @@ def _staff(request: web.Request) -> Any:
 
 
 def _about(job: JobRow) -> dict[str, Any]:
-    spec = parse_job_spec(parse_json(parse_envelope(job.envelope).payload))
+    spec = spec_of(job)
     return {
         "requester": job.requester_name or "somebody", "kid": job.requester_kid, "purpose": job.purpose,
         "created": f"{job.created:%Y-%m-%d %H:%M:%S} UTC", "decision": job.decision, "reasons": list(job.reasons),

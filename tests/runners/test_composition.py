@@ -105,11 +105,10 @@ async def test_what_is_refused_upstream_is_refused_downstream_with_the_reason(st
     async with bench(store, "Tally", "Codes", "Lines") as made:
         dark, deadly, broken = units_of(made, plain(20)), units_of(made, plain(0)), units_of(made, jpeg(1)[:300])
         await work(made, dark, deadly, broken)
-        ends = [(status(made, units[-1]).failure_kind, status(made, units[-1]).reason) for units in (dark, deadly)]
-        assert ends == [
-            ("permanent", "barcode/1: too dark for codes"),
-            ("upstream", "barcode/1: the worker ended (exit -9) (3 times)"),
-        ]
+        refused, ended = (status(made, units[-1]) for units in (dark, deadly))
+        assert (refused.failure_kind, refused.reason) == ("permanent", "barcode/1: too dark for codes")
+        assert ended.failure_kind == "upstream"
+        assert ended.reason.startswith("barcode/1: the worker ended")
         assert status(made, broken[-1]).failure_kind == "permanent"
         assert await made.journal.enqueue([(0, unit) for unit in dark], now=datetime.now(UTC)) == 0
         assert await made.journal.enqueue([(0, unit) for unit in deadly], now=datetime.now(UTC)) == 2

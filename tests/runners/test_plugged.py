@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -409,9 +410,13 @@ def test_a_node_says_what_is_missing_for_a_model(tmp_path: Path) -> None:
 
 def test_the_settings_on_the_page_are_good_ones(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from node.cli.main import run
+    from node.config import parse_settings
 
     page = (Path(__file__).parents[2] / "docs" / "how-to-pipelines.md").read_text("utf-8")
-    [shown] = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    by_itself, versions, shown = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    for text in (by_itself, versions):
+        node = {"name": "N", "public_url": "https://n.example"}
+        assert parse_settings({"node": node, **tomllib.loads(text)}, tmp_path).jobs.pipelines
     folder = write_model(tmp_path / "hortus" / "models" / "brightness")
     sha256 = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
     (folder / "pipeline.toml").write_text(shown.replace("SHA256", sha256), "utf-8")
