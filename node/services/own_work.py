@@ -22,14 +22,14 @@ from node.services.job_rules import OfferedPipeline
 from node.services.job_units import is_runnable, plan_unit
 from node.storage import journal
 
-BATCH: Final = 200
-"""Images looked at in one step."""
+BATCH: Final = 5000
+"""Images looked at in one step: about a tenth of a second when all are known."""
 MOST_QUEUED: Final = 50
 """Units of one pipeline that wait at a time: what researchers ask comes between."""
 TURN: Final = 1_000_000_000
 """Behind every unit of a job: a job's first image has turn 0."""
-REST_STEPS: Final = 150
-"""Steps without a look after a walk that found nothing: five minutes at two seconds each."""
+REST_STEPS: Final = 15
+"""Steps without a look after a walk that found nothing: half a minute, which new images wait at most then."""
 
 
 class OwnWork:
@@ -70,14 +70,16 @@ class OwnWork:
                WHERE image > ? AND state = 'active' ORDER BY image LIMIT ?""",
             (self._last.get(offer.digest, ""), BATCH),
         ).fetchall()
-        images = [row["image"] for row in rows]
-        found = [image for image in images if not _is_known(conn, offer, image) and is_here(image)]
-        room = MOST_QUEUED - queued
-        if len(found) > room:
-            found = found[:room]
+        found: list[str] = []
+        for row in rows:
+            if not _is_known(conn, offer, row["image"]) and is_here(row["image"]):
+                found.append(row["image"])
+                if len(found) == MOST_QUEUED - queued:
+                    break
+        if len(found) == MOST_QUEUED - queued:
             self._last[offer.digest] = found[-1]
-        elif len(images) == BATCH:
-            self._last[offer.digest] = images[-1]
+        elif len(rows) == BATCH:
+            self._last[offer.digest] = rows[-1]["image"]
         else:  # the end: from the beginning again, after a rest when there was nothing
             self._last[offer.digest] = ""
             if not found and not self._found.get(offer.digest):
@@ -86,10 +88,6 @@ class OwnWork:
         if found:
             self._found[offer.digest] = True
         return found
-
-    def look_again(self) -> None:
-        """New images may have come: no rest."""
-        self._rest.clear()
 
 
 def enqueue(

@@ -2,7 +2,7 @@
 // Without it (or without scripts) the link to the same answer stands under each image.
 "use strict";
 for (const place of document.querySelectorAll("[data-similar]")) {
-  const address = `/similar?limit=6&id=${encodeURIComponent(place.dataset.similar)}`;
+  const address = `/similar?limit=5&id=${encodeURIComponent(place.dataset.similar)}`;
   fetch(address, { headers: { Accept: "application/json" } })
     .then((answer) => (answer.ok ? answer.json() : { items: [] }))
     .then((found) => {
@@ -20,11 +20,13 @@ for (const place of document.querySelectorAll("[data-similar]")) {
         picture.loading = "lazy";
         const text = document.createElement("div");
         text.className = "text";
-        const name = document.createElement("i");
+        const name = document.createElement("span");
         name.textContent = item.name || "no record";
         const small = document.createElement("small");
-        small.textContent = `${item.catalogNumber} similarity ${item.score}`;
-        text.append(name, small);
+        small.textContent = item.catalogNumber;
+        const score = document.createElement("small");
+        score.textContent = `similarity ${item.score}`;
+        text.append(name, small, score);
         link.append(picture, text);
         const entry = document.createElement("li");
         entry.append(link);
