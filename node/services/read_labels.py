@@ -1,6 +1,6 @@
 """Reading the labels and codes of pictures of sensitive specimens, on this machine, so that they can be covered.
 
-Jobs never compute on such pictures, for anybody. Here the institution's own staff have the same pipelines run over them
+Jobs of researchers never compute on such pictures. Here the institution's own staff have the same pipelines run over them
 in worker processes behind walls; what is read stays in the journal, for staff to see over the picture.
 
 Invariants:
