@@ -1,7 +1,7 @@
 """Reading the labels and codes of pictures of sensitive specimens, on this machine, so that they can be covered.
 
-Jobs of researchers never compute on such pictures. Here the institution's own staff have the same pipelines run over them
-in worker processes behind walls; what is read stays in the journal, for staff to see over the picture.
+Jobs of researchers never compute on such pictures. Here the institution's own staff have the same pipelines run over
+them in worker processes behind walls; what is read stays in the journal, for staff to see over the picture.
 
 Invariants:
 - A result is kept only when the pipeline does on this machine what it should, and of bytes that bear the id.
