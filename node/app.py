@@ -101,6 +101,8 @@ JOBS_TICK_S: Final = 2
 """How soon a decision made on the command line is acted upon."""
 OWN_WORK_TICK_S: Final = 2
 """How soon a vector can be found after its image was looked at."""
+FOLLOW_PAUSE: Final = 10.0
+"""So many times as long as comparing vectors with results took, it is left alone."""
 PICTURE_S: Final = 30.0
 """The longest a visitor's picture is looked at."""
 MAX_SENT_PIXELS: Final = 100_000_000
@@ -426,10 +428,12 @@ async def _do_own_work(app: web.Application) -> None:
             await database.write(queue)
             app[ENGINE].wake()
     similarity, version = app[similar_api.SIMILAR], database.version()
-    if version is not None and version == work.seen_version:
-        return  # nothing was written since
+    if (version is not None and version == work.seen_version) or time.monotonic() < work.follow_not_before:
+        return  # nothing was written since, or the last comparison of a large collection is not long past
     if await asyncio.to_thread(similarity.is_behind):
+        started = time.monotonic()
         await asyncio.to_thread(similarity.follow)
+        work.follow_not_before = time.monotonic() + FOLLOW_PAUSE * (time.monotonic() - started)
     work.seen_version = version
 
 

@@ -41,6 +41,8 @@ class OwnWork:
         self._found: dict[str, bool] = {}
         self.seen_version: int | None = None
         """Of the database, when the vectors last followed it (``Database.version``)."""
+        self.follow_not_before = 0.0
+        """Monotonic seconds."""
 
     def due(self, offers: Sequence[OfferedPipeline]) -> tuple[OfferedPipeline, ...]:
         """Pipelines to look at in this step."""
