@@ -57,6 +57,8 @@ class Facts:
 
     access: AccessClass
     sensitive: bool = False
+    otherwise: AccessClass = AccessClass.RESTRICTED
+    """What the access class would be if the taxon were not sensitive."""
     exists: bool = True
     luggage: frozenset[Luggage] | None = None
     """What the metadata of the file tells (``Door.ORIGINAL``); None: nobody has looked."""
@@ -110,7 +112,8 @@ def decide(
         facts: about what.
         anonymous_max_px: of the settings; larger originals are not for anonymous viewers. 0: no such limit.
         restricted_thumbnail_px: of the settings; how large ``Door.IMAGE`` shows what is restricted. 0: not at all.
-        sensitive_px: the same for images of sensitive taxa, whose labels must not be readable.
+        sensitive_px: the same for images of sensitive taxa, whose labels must not be readable; where no licence opens
+            them either, both limits hold.
         shows_redacted: of the settings; pictures of sensitive taxa with blacked out labels are given out.
         withheld_for: of the settings; the luggage for which an original stays (``Door.ORIGINAL``).
     """
@@ -128,9 +131,11 @@ def decide(
         case Door.ORIGINAL:
             return _decide_original(viewer, facts, anonymous_max_px, withheld_for)
         case Door.IMAGE:
-            return _decide_image(
-                viewer, facts, anonymous_max_px, sensitive_px if facts.sensitive else restricted_thumbnail_px
-            )
+            closed_px = restricted_thumbnail_px
+            if facts.sensitive:  # a small picture of it is no freer than one of a specimen that is not sensitive
+                is_open = facts.otherwise is AccessClass.OPEN
+                closed_px = sensitive_px if is_open else min(sensitive_px, restricted_thumbnail_px)
+            return _decide_image(viewer, facts, anonymous_max_px, closed_px)
         case Door.TEXT:
             return _decide_text(viewer, facts)
         case Door.JOB:

@@ -54,13 +54,14 @@ def _of_media(conn: sqlite3.Connection, cid: ContentId) -> Facts:
                                        WHERE s.medium = m.iri), 0)) AS access,
                max(m.sensitive, coalesce((SELECT max(r.sensitive) FROM medium_specimen s JOIN record r
                                           ON r.iri = s.specimen WHERE s.medium = m.iri), 0)) AS sensitive,
+               coalesce(m.otherwise, :restricted) AS otherwise,
                (SELECT max(longest) FROM (
                   SELECT max(width, height) AS longest FROM medium WHERE image = :image
                   UNION ALL SELECT max(width, height) FROM medium_variant WHERE image = :image)) AS longest
         FROM users u JOIN medium m ON m.iri = u.iri
         GROUP BY m.iri ORDER BY access DESC, sensitive DESC
         """,
-        {"image": cid.hex},
+        {"image": cid.hex, "restricted": int(AccessClass.RESTRICTED)},
     ).fetchall()
     if not row:
         return ABSENT
@@ -68,6 +69,7 @@ def _of_media(conn: sqlite3.Connection, cid: ContentId) -> Facts:
     return Facts(
         access=AccessClass(max(item["access"] for item in row)),
         sensitive=any(item["sensitive"] for item in row),
+        otherwise=AccessClass(max(item["otherwise"] for item in row)),
         longest_px=row[0]["longest"],
         luggage=None if found is None else found.tells,
         public_original=None if found is None else found.public,

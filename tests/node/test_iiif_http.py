@@ -366,19 +366,23 @@ async def test_a_stricter_class_closes_the_door_and_removes_the_pictures(served:
 
 
 async def test_what_is_sensitive_is_shown_small_where_that_is_asked_for(make_node: Make, tmp_path: Path) -> None:
-    for name, setting, status in (
-        ("none", "", 403),
-        ("small", '[images]\nsensitive_images = "small"\nsensitive_px = 90\n', 200),
+    small = '[images]\nsensitive_images = "small"\nsensitive_px = 90\n'
+    for name, setting, licence, size in (
+        ("none", "", "CC0", None),
+        ("small", small, "CC0", (90, 61)),
+        ("closed", small, "all rights reserved", None),
+        ("closed-small", f"{small}restricted_thumbnail_px = 45\n", "all rights reserved", (45, 30)),
     ):
         sensitive = f'{setting}\n[[sensitive]]\nvalue = "Planta numero0"\ncategory = 1\n'
         node = make_node(name, settings=sensitive)
-        ingest(node, write_archive(tmp_path / f"archive-{name}", rows_of(1), images=lambda number: SHEET))
+        [row] = rows_of(1)
+        ingest(node, write_archive(tmp_path / f"archive-{name}", [row | {"licence": licence}], images=lambda _: SHEET))
         app = build_application(node, catalogue=Catalogue.of(()), clock=lambda: NOW)
         async with TestClient(TestServer(app)) as client:
             answer = await client.get(f"/iiif/3/{ContentId.of(SHEET).hex}/full/max/0/default.jpg")
-            assert answer.status == status
-            if status == 200:
-                assert Image.open(io.BytesIO(await answer.read())).size == (90, 61)
+            assert answer.status == (403 if size is None else 200)
+            if size is not None:
+                assert Image.open(io.BytesIO(await answer.read())).size == size
                 assert answer.headers["Cache-Control"] == "private, no-store"
 
 
