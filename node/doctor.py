@@ -24,6 +24,7 @@ from linkeddata.times import parse_time
 from node.config import ConfigError, Settings, load_settings
 from node.guard import FlatNameError, check_flat_names
 from node.services.ingest_rules import RULES_PREFIX, outdated_sources
+from node.services.new_bytes import RESCANNED
 from node.services.schedule import SCHEDULE_PREFIX
 from node.services.tiers import open_tiering
 from node.setup import check_origin
@@ -284,16 +285,17 @@ def _originals(settings: Settings) -> Iterator[Finding]:
 
 
 def _replaced(settings: Settings) -> Iterator[Finding]:
-    """Images that were replaced and that no pipeline has looked at since."""
+    """Images that were replaced, and that no pipeline of the node's own was queued for since."""
     rows = _ask(
         settings,
-        """SELECT count(*) FROM pipeline_request p JOIN medium m ON m.iri = p.medium AND m.image = p.image
-           WHERE m.state = 'active'""",
+        f"""SELECT count(*) FROM pipeline_request p JOIN medium m ON m.iri = p.medium AND m.image = p.image
+            WHERE m.state = 'active' AND p.reason = '{RESCANNED}'""",  # noqa: S608 - a constant
     )
     if rows and rows[0][0]:
         yield Finding(
             level="ok", about="images",
-            text=f"{rows[0][0]} replaced images wait for the pipelines; what was read before is marked meanwhile",
+            text=f"{rows[0][0]} replaced images wait for the pipelines that on_new_images names; what was read before"
+            " is marked meanwhile",
         )  # fmt: skip
 
 

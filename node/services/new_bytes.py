@@ -26,6 +26,7 @@ from linkeddata.evidence import carried_over, moved_to, with_evidence_replaced, 
 from linkeddata.json_strict import Json
 from linkeddata.times import format_time
 from node.storage import annotations, luggage, records
+from node.storage.claims import claim
 
 RESCANNED: Final = "the image was replaced"
 NEW: Final = "the image is new"
@@ -74,9 +75,9 @@ def move_statements(conn: sqlite3.Connection, old: str, medium: str, *, now: dat
     rows = conn.execute("SELECT iri FROM annotation WHERE medium = ?", (old,)).fetchall()
     for row in rows:
         conn.execute(  # at most one is current: of the two media's that of the one that stays
-            """UPDATE annotation SET medium = ?1, state = CASE WHEN state = 'current' AND EXISTS (
-                 SELECT 1 FROM annotation c WHERE c.medium = ?1 AND c.output = annotation.output
-                   AND c.state = 'current') THEN 'superseded' ELSE state END WHERE iri = ?2""",
+            f"""UPDATE annotation AS a SET medium = ?1, state = CASE WHEN state = 'current' AND EXISTS (
+                 SELECT 1 FROM annotation c WHERE c.medium = ?1 AND {claim("c")} = {claim("a")}
+                   AND c.state = 'current') THEN 'superseded' ELSE state END WHERE iri = ?2""",  # noqa: S608 - constants
             (medium, row["iri"]),
         )
         _say(conn, row["iri"], lambda document: moved_to(document, medium), now=now)

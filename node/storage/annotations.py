@@ -21,11 +21,11 @@ from linkeddata.access import AccessClass
 from linkeddata.records import build_tombstone
 from linkeddata.times import format_time
 from node.storage import records
+from node.storage.claims import claim
 from node.storage.facts import bytes_facts
 from node.storage.search_index import index_specimen
 
-CLAIM: Final = """(a.output || CASE a.output WHEN 'classes/1' THEN
-  coalesce((SELECT ' ' || p.name FROM pipeline p WHERE p.digest = a.pipeline), '') ELSE '' END)"""
+CLAIM: Final = claim("a")
 """Of an annotation ``a``: what it is about, as text; ``claim_of`` says it of one that is not there yet."""
 
 
@@ -107,7 +107,7 @@ def revive(conn: sqlite3.Connection, medium: str, image: str) -> list[str]:
         "UPDATE annotation SET state = 'superseded' WHERE medium = ? AND image = ? AND state = 'evidence replaced'",
         (medium, image),
     )
-    for claim in sorted({row["claim"] for row in rows}):
+    for said in sorted({row["claim"] for row in rows}):
         conn.execute(
             f"""UPDATE annotation SET state = 'current' WHERE iri = (
                  SELECT a.iri FROM annotation a JOIN record r ON r.iri = a.iri LEFT JOIN review v ON v.iri = a.iri
@@ -116,7 +116,7 @@ def revive(conn: sqlite3.Connection, medium: str, image: str) -> list[str]:
                  ORDER BY v.state = 'accepted' DESC, a.created DESC, a.iri LIMIT 1)
                AND NOT EXISTS (SELECT 1 FROM annotation a WHERE a.medium = ?1 AND {CLAIM} = ?2 AND a.state = 'current')
             """,  # noqa: S608 - a constant
-            (medium, claim, image),
+            (medium, said, image),
         )
     return [row["iri"] for row in rows]
 

@@ -7,7 +7,7 @@ Invariants:
 - Only the public projection is indexed. What was withheld from a record can therefore not be found by any query.
 - Text read from images is in specimen_text only when its annotation is public; annotation_text holds all, each with a
   mark that says whether it is.
-- What was read from an image that was replaced is found until the same contract says something about the new one.
+- What was read from an image that was replaced is found until something with the same claim is said about the new one.
 - The number of a private specimen is below zero, of any other above: one comparison hides what is private.
 - A specimen keeps its number while it is indexed, also through a rebuild, so pages stay where they are.
 - While a rebuild is on, every specimen that changes is noted, and indexed again before the new tables take over.
@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from linkeddata.access import AccessClass
+from node.storage.claims import claim
 from node.storage.search_document import SearchDocument, decimal_of, read_document
 
 MAX_TEXT_BYTES: Final = 200_000
@@ -263,11 +264,11 @@ def _media_columns(conn: sqlite3.Connection, iri: str, *, is_private: bool) -> d
 
 def _marks(conn: sqlite3.Connection, specimen: str) -> Iterator[Mark]:
     rows = conn.execute(
-        """SELECT a.iri, r.body, (r.access = 0 AND r.sensitive = 0) AS is_public FROM annotation a
+        f"""SELECT a.iri, r.body, (r.access = 0 AND r.sensitive = 0) AS is_public FROM annotation a
            JOIN record r ON r.iri = a.iri JOIN medium_specimen s ON s.medium = a.medium
            WHERE s.specimen = ? AND r.state = 'active' AND (a.state = 'current' OR (a.state = 'evidence replaced'
              AND a.iri = (SELECT b.iri FROM annotation b JOIN record q ON q.iri = b.iri AND q.state = 'active'
-                          WHERE b.medium = a.medium AND b.output = a.output AND b.state <> 'superseded'
+                          WHERE b.medium = a.medium AND {claim("b")} = {claim("a")} AND b.state <> 'superseded'
                           ORDER BY b.state = 'current' DESC, b.created DESC, b.iri LIMIT 1)))
            ORDER BY a.iri""",
         (specimen,),

@@ -12,12 +12,15 @@ from federation_world import MANIFEST
 from review_world import NEWER, ReviewWorld, line, review_world, text_result
 
 from cas.ids import ContentId
+from linkeddata.access import AccessClass
 from linkeddata.evidence import REPLACED
 from linkeddata.rights_packet import put_in
 from node.app import build_application
+from node.doctor import examine
 from node.folder import NodeFolder
 from node.services import new_bytes, review
 from node.services.withdraw import plan_withdrawal, withdraw
+from node.storage import annotations, records
 from runners.catalogue import Catalogue
 
 Make = Callable[..., NodeFolder]
@@ -83,6 +86,8 @@ async def test_a_rescan_marks_what_was_read_in_record_and_search_and_waits_for_p
     assert (mark["status"], mark["by"]) == (REPLACED, "label-text")
     assert "status" not in hits(world, "Wallich")[0]
     assert waiting(world) == [(world.medium(0), image, new_bytes.RESCANNED)]
+    said_by_doctor = [item.text for item in examine(world.node.settings.folder, now=NOW)]
+    assert any(text.startswith("1 replaced images wait") for text in said_by_doctor)
     world.take_in()
     assert world.log(said.iri) == ["Create", "Update"]
 
@@ -94,6 +99,26 @@ async def test_what_is_read_from_the_new_image_takes_the_place_in_the_search(wor
     assert hits(world, "Martii") == []
     assert state_of(world, said.iri) == "evidence replaced"
     assert body_of(world, said.iri)[STATUS] == REPLACED
+
+
+async def test_classifiers_speak_for_themselves_also_about_an_image_that_was_replaced(world: ReviewWorld) -> None:
+    said = world.statement(0)
+    with world.node.database.transaction() as conn:
+        for name in ("moss", "lichen"):
+            iri = f"{said.iri[:-5]}{name[:5]:a<5}"
+            body = {**said.document, "@id": iri, "vasculum:outputContract": "classes/1"}
+            records.publish(
+                conn, records.NewRecord(kind="annotation", iri=iri, body=body, access=AccessClass.OPEN), now=world.now
+            )
+            conn.execute("INSERT INTO pipeline VALUES (?1, ?1, '1.0.0', 'classes/1', NULL, '')", (name,))
+            row = annotations.AnnotationRow(
+                iri=iri, medium=said.medium, image=said.image, output="classes/1", pipeline=name, environment="e",
+                work_key=name, job=None,
+            )  # fmt: skip
+            annotations.add(conn, row, now=world.now)
+    assert len(hits(world, "Martii")) == 3
+    replace_file(world, 0, jpeg(99))
+    assert [mark["status"] for mark in hits(world, "Martii")] == [REPLACED] * 3
 
 
 async def test_the_pages_say_it_and_draw_no_box_of_another_picture(world: ReviewWorld) -> None:
