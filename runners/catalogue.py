@@ -17,6 +17,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "embed": "runners.pipelines.embed:Embed",
     "kind": "runners.pipelines.kind:Kind",
     "duplicates": "runners.pipelines.duplicates:Duplicates",
+    "chart": "runners.pipelines.chart:Chart",
     "scale": "runners.pipelines.scale:Scale",
     "network-probe": "runners.pipelines.network_probe:NetworkProbe",
 }

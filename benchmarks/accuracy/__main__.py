@@ -21,6 +21,7 @@ SECTIONS = {
     "embed": "benchmarks.accuracy.embed",
     "kind": "benchmarks.accuracy.kind",
     "duplicates": "benchmarks.accuracy.duplicates",
+    "chart": "benchmarks.accuracy.chart",
     "scale": "benchmarks.accuracy.scale",
 }
 """Pipeline -> the module that judges it."""

@@ -9,6 +9,7 @@ and a function ``parse`` that makes it from a worker's body; ``linkeddata.output
 """
 
 from linkeddata.outputs.barcode import MAX_CODES, MAX_PAYLOAD_CHARS, Barcodes, Code
+from linkeddata.outputs.chart import Chart
 from linkeddata.outputs.contracts import CONTRACTS, STEPS, parse_output
 from linkeddata.outputs.label_text import MAX_LINE_CHARS, MAX_LINES, MAX_TEXT_CHARS, LabelText, ReadLine
 from linkeddata.outputs.network_probe import NetworkProbe
@@ -28,6 +29,7 @@ __all__ = [
     "Answer",
     "Barcodes",
     "Box",
+    "Chart",
     "Code",
     "ImageSize",
     "LabelText",

@@ -7,6 +7,7 @@ from linkeddata.errors import DocumentError, OutputRefused
 from linkeddata.json_strict import Json, as_object
 from linkeddata.outputs import (
     barcode,
+    chart,
     classes,
     duplicates,
     embed,
@@ -28,6 +29,7 @@ _PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = 
     "embed/1": embed.parse,
     "kind/1": kind.parse,
     "duplicates/1": duplicates.parse,
+    "chart/1": chart.parse,
     "scale/1": scale.parse,
     "network-probe/1": network_probe.parse,
 }
@@ -41,6 +43,7 @@ STEPS: Final[Mapping[str, str]] = {
     "embed": "embed/1",
     "kind": "kind/1",
     "duplicates": "duplicates/1",
+    "chart": "chart/1",
     "scale": "scale/1",
     "network-probe": "network-probe/1",
 }

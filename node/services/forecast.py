@@ -51,6 +51,7 @@ PIPELINES: Final[Mapping[str, Default]] = {
     "label-text": Default(seconds_each=0.0, seconds_per_mp=1.2, bytes_each=1_000),
     "barcode": Default(seconds_each=0.0, seconds_per_mp=0.17, bytes_each=50),
     "quality": Default(seconds_each=0.0, seconds_per_mp=0.02, bytes_each=220),
+    "chart": Default(seconds_each=0.0, seconds_per_mp=0.1, bytes_each=2_200),
     "scale": Default(seconds_each=0.0, seconds_per_mp=0.12, bytes_each=220),
 }
 PREVIEW: Final = Default(seconds_each=0.2, seconds_per_mp=0.03, bytes_each=75_000)
