@@ -19,6 +19,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "duplicates": "runners.pipelines.duplicates:Duplicates",
     "chart": "runners.pipelines.chart:Chart",
     "scale": "runners.pipelines.scale:Scale",
+    "objects": "runners.pipelines.objects:Objects",
     "network-probe": "runners.pipelines.network_probe:NetworkProbe",
 }
 

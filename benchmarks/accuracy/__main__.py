@@ -23,6 +23,7 @@ SECTIONS = {
     "duplicates": "benchmarks.accuracy.duplicates",
     "chart": "benchmarks.accuracy.chart",
     "scale": "benchmarks.accuracy.scale",
+    "objects": "benchmarks.accuracy.objects",
 }
 """Pipeline -> the module that judges it."""
 

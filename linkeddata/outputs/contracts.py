@@ -14,6 +14,7 @@ from linkeddata.outputs import (
     kind,
     label_text,
     network_probe,
+    objects,
     quality,
     scale,
     segment,
@@ -31,6 +32,7 @@ _PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = 
     "duplicates/1": duplicates.parse,
     "chart/1": chart.parse,
     "scale/1": scale.parse,
+    "objects/1": objects.parse,
     "network-probe/1": network_probe.parse,
 }
 CONTRACTS: Final = tuple(_PARSERS)
@@ -45,6 +47,7 @@ STEPS: Final[Mapping[str, str]] = {
     "duplicates": "duplicates/1",
     "chart": "chart/1",
     "scale": "scale/1",
+    "objects": "objects/1",
     "network-probe": "network-probe/1",
 }
 """Name of a pipeline that comes with a node -> its output contract: what jobs, settings and commands call it."""

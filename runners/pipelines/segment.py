@@ -87,7 +87,7 @@ def answer_of(shares: Shares, width: int, height: int) -> dict[str, Json]:
     belief = cv2.resize(
         shares[SPECIMEN], size, interpolation=cv2.INTER_AREA if size[0] < shares.shape[2] else cv2.INTER_LINEAR
     )
-    cover = _kept(np.asarray(belief >= 0.5, np.bool_), belief)
+    cover = kept(np.asarray(belief >= 0.5, np.bool_), belief)
     possible = int((belief >= MAYBE).sum())
     steadiness = float(((belief >= SURE) & cover).sum()) / max(1, int(((belief >= MAYBE) & _near(cover)).sum()))
     doubts: list[str] = []
@@ -110,7 +110,7 @@ def _near(cover: Cover) -> Cover:
     return np.asarray(cv2.dilate(cover.astype(np.uint8), np.ones((7, 7), np.uint8)), np.bool_)
 
 
-def _kept(cover: Cover, belief: Any) -> Cover:
+def kept(cover: Cover, belief: Any) -> Cover:
     """Without pieces in which nothing is sure, thin strips along the border, and crumbs far from everything."""
     import cv2
 
