@@ -33,7 +33,16 @@ from linkeddata.selection import (
     leaves,
 )
 from node.access import Viewer
-from node.storage.search_sql import ACCESS, COLUMNS, Query, fts_query, marks, may_be_undecided, spellings
+from node.storage.search_sql import (
+    ACCESS,
+    COLUMNS,
+    Query,
+    flagged_numbers,
+    fts_query,
+    marks,
+    may_be_undecided,
+    spellings,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -80,10 +89,8 @@ def is_held(leaf: Condition) -> bool:
         case Equals() | Span() | Known() | Unknown():
             kind = SEARCH_PARAMETERS[leaf.key].kind
             return (
-                kind not in (Kind.DATE, Kind.FLAG)
-                and leaf.key in COLUMNS
-                and all(column in _ALL for column in COLUMNS[leaf.key])
-            )
+                kind is not Kind.DATE and leaf.key in COLUMNS and all(column in _ALL for column in COLUMNS[leaf.key])
+            ) or kind is Kind.FLAG
         case _:
             return False
 
@@ -336,6 +343,12 @@ class _Asked:
 
     def _leaf(self, leaf: Condition) -> _Answer:
         match leaf:
+            case Equals("issue", flag):
+                return self._sure(self._flagged([flag]))
+            case Known("issue"):
+                return self._sure(self._flagged([]))
+            case Unknown("issue"):
+                return self._sure(~self._flagged([]))
             case Equals():
                 return self._equals(leaf)
             case Span():
@@ -354,6 +367,10 @@ class _Asked:
                 return self._sure(self._numbered(text, query))
             case _:
                 raise CannotTell
+
+    def _flagged(self, flags: list[str]) -> "Mask":
+        query = Query()
+        return self._numbered(flagged_numbers(flags, self._viewer, query), query)
 
     def _equals(self, leaf: Equals) -> _Answer:
         import numpy as np

@@ -246,7 +246,7 @@ def _page(
 ) -> tuple[list[sqlite3.Row], str | None]:
     query = Query({"staff": viewer.is_staff, "limit": wanted.limit + 1})
     words, others = split_words(selection)
-    is_many = total * MANY > _size(conn)
+    is_many = query.walks = total * MANY > _size(conn)
     is_text = words is not None and not wanted.sort and not viewer.is_staff and (is_many or others.tree == All())
     if words is not None and is_text:  # the full-text index yields hits one by one, in the order of their numbers
         tables = "specimen_text t CROSS JOIN specimen_facet f ON f.n = t.rowid"
