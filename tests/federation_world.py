@@ -75,6 +75,14 @@ QUALITY = PipelineManifest(
     implementation="sha256:" + "3" * 64,
 )
 """A composed one."""
+STAINS, BRIGHTNESS = (
+    PipelineManifest(
+        output="classes/1", name=name, version="1.0.0", title=name, description="plugged", runtime="onnx",
+        vocabulary=("dark", "bright"), implementation="sha256:" + "4" * 64,
+    )
+    for name in ("stains", "brightness")
+)  # fmt: skip
+"""Two plugged models."""
 
 
 class Clock:
@@ -185,6 +193,9 @@ class SmallNode:
 
     def result(self, unit: WorkUnit) -> dict[str, Any]:
         image = {"width": 100, "height": 100}
+        if unit.output == "classes/1":
+            classes = [{"name": "bright", "score": "0.900", "holds": True}]
+            return {"image": image, "box": [0, 0, 100, 100], "classes": classes, "certain": True, "doubts": []}
         if unit.output == "quality/1":
             return {"image": image, "measures": {"taken": str(len(unit.upstream))}, "verdicts": {}, "doubts": []}
         if unit.output == "barcode/1":

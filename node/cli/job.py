@@ -30,7 +30,7 @@ from linkeddata.selection import Selection, check_portable
 from linkeddata.times import format_time
 from node.cli import job_output
 from node.cli.errors import CommandFailed, UserError
-from node.cli.job_plan import Plan, outputs_of, plan_nodes
+from node.cli.job_plan import Plan, accepted_digests, outputs_of, plan_nodes
 from node.cli.job_recover import rebuild_handles
 from node.cli.key import KEY_OPTION
 from node.cli.nodes import NODE_OPTION, REGISTRY_OPTION, look
@@ -99,7 +99,9 @@ def submit(
     as_json: bool,
     key_path: Path | None,
 ) -> None:
-    """Send a job with STEPS (label-text, barcode, quality; several with commas) to all nodes that can do it.
+    """Send a job with STEPS to all nodes that can do it: label-text, barcode, quality; several with commas.
+
+    classes:NAME is the model of that name which nodes have plugged in.
 
     Shows each node's policy, pipeline versions and how many specimens it would look at, and asks before sending.
     """
@@ -121,6 +123,7 @@ def submit(
     plan.show(console)
     if not plan.asked:
         raise CommandFailed("there is no node to ask" + (": " + "; ".join(plan.problems) if plan.problems else ""))
+    accepted = accepted_digests(steps, plan)
     if not yes:
         if not sys.stdin.isatty():
             raise UserError("nothing was sent: look at the list above and add --yes")
@@ -133,7 +136,7 @@ def submit(
         requester_kid=key.kid,
         requester_name=name,
         audience=tuple(plan.asked),
-        steps=tuple(JobStep(output=output) for output in outputs),
+        steps=tuple(JobStep(output=output, digests=accepted.get(output, ())) for output in outputs),
         selection=selection,
         first=first,
         emit=None if match is None else Emit(step=_text_step(outputs), match=match),
@@ -167,10 +170,10 @@ async def _plan(
 
 
 def _text_step(outputs: Sequence[str]) -> str:
-    for preferred in ("label-text/1", "barcode/1"):
+    for preferred in ("label-text/1", "barcode/1", "classes/1"):
         if preferred in outputs:
             return preferred
-    raise UserError("--match needs a step that reads text: label-text or barcode")
+    raise UserError("--match needs a step that reads text or names classes: label-text, barcode or classes:NAME")
 
 
 # ---------------------------------------------------------------------- watch, cancel

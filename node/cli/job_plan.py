@@ -23,6 +23,8 @@ from linkeddata.selection import Selection
 from node.cli.errors import UserError
 from node.cli.research import Found, NodeCache, find_nodes, refresh
 
+PLUGGED = "classes:"
+"""Before the name of a model that nodes have plugged in."""
 TAKES_NONE = ("refuse: everything else",)
 """The readable form of an empty policy."""
 
@@ -116,13 +118,39 @@ def _extent(covers: Covered | None) -> list[str]:
 
 
 def outputs_of(steps: str) -> tuple[str, ...]:
-    """``label-text,barcode`` as output contracts."""
-    names = [name.strip() for name in steps.split(",") if name.strip()]
-    unknown = [name for name in names if name not in STEPS]
-    if unknown or not names or len(set(names)) != len(names):
+    """``label-text,barcode`` as output contracts; ``classes:NAME`` is the model of that name, plugged in at a node."""
+    names = _names(steps)
+    outputs = tuple("classes/1" if name.startswith(PLUGGED) else STEPS.get(name, "") for name in names)
+    if not names or "" in outputs or len(set(outputs)) != len(outputs):
         offered = [name for name in STEPS if name not in HIDDEN_STEPS and STEPS[name] not in NOT_RELEASED]
-        raise UserError(f"steps are {', '.join(offered)}, each once, separated by commas")
-    return tuple(STEPS[name] for name in names)
+        raise UserError(
+            f"steps are {', '.join(offered)} and {PLUGGED}NAME of a plugged model, each once, separated by commas"
+        )
+    return outputs
+
+
+def accepted_digests(steps: str, plan: "Plan") -> dict[str, tuple[str, ...]]:
+    """By output contract, which pipelines are accepted: of plugged models those of the name that was asked for.
+
+    Raises:
+        UserError: none of the nodes that are asked offers it.
+    """
+    found: dict[str, tuple[str, ...]] = {}
+    for name in _names(steps):
+        if name.startswith(PLUGGED):
+            model = name.removeprefix(PLUGGED)
+            offers = [offer for item in plan.asked.values() for offer in item.found.descriptor.pipelines]
+            plugged = [offer for offer in offers if offer.output == "classes/1"]
+            digests = {offer.digest for offer in plugged if offer.name == model}
+            if not digests:
+                known = ", ".join(sorted({offer.name for offer in plugged})) or "none"
+                raise UserError(f"no node that is asked has a model {model!r}: they have {known}")
+            found["classes/1"] = tuple(sorted(digests))
+    return found
+
+
+def _names(steps: str) -> list[str]:
+    return [name.strip() for name in steps.split(",") if name.strip()]
 
 
 async def plan_nodes(

@@ -217,7 +217,7 @@ async def _work_async(folder: NodeFolder, runs: Sequence[_Run], *, quiet: bool) 
     from node.app import build_application
     from node.web.keys import ENGINE
 
-    app = build_application(folder, catalogue=_catalogue(folder), clock=_now)
+    app = build_application(folder, catalogue=_only_what_runs(folder, runs), clock=_now)
     runner = web.AppRunner(app, handle_signals=False)
     if not quiet:
         click.echo("workers load their models ..")
@@ -276,6 +276,20 @@ def _opened(node_dir: Path) -> Iterator[NodeFolder]:
 
 def _catalogue(folder: NodeFolder) -> Catalogue:
     return Catalogue.of(folder.settings.jobs.pipelines, models=folder.settings.models_path)
+
+
+def _only_what_runs(folder: NodeFolder, runs: Sequence[_Run]) -> Catalogue:
+    """The pipelines of these runs and those whose results they take, in every version: other workers stay off."""
+    catalogue = _catalogue(folder)
+    found, _ = read_manifests(catalogue)
+    wanted, left = set[str](), [run.target.output for run in runs if run.jobs]
+    while left:
+        contract = left.pop()
+        if contract not in wanted:
+            wanted.add(contract)
+            left += [need for item in found.values() if item.output == contract for need in item.needs]
+    names = {name for name, manifest in found.items() if manifest.output in wanted}
+    return Catalogue(entries=tuple(entry for entry in catalogue.entries if entry.name in names))
 
 
 def _targets(folder: NodeFolder, names: tuple[str, ...]) -> list[RunTarget]:

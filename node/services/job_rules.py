@@ -34,8 +34,8 @@ FEDERATED_JOB: Final = "federated-job"
 """Process id of a job with several steps."""
 PROCESSES: Final[dict[str, str]] = {
     name: contract for name, contract in STEPS.items() if name not in HIDDEN_STEPS and contract not in NOT_RELEASED
-}
-"""OGC process id -> output contract."""
+} | {"classes": "classes/1"}
+"""OGC process id -> output contract; ``classes`` are the plugged models, told apart by their digests."""
 
 
 class JobNotTaken(Exception):

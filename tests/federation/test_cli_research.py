@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 from aiohttp.test_utils import TestServer
 from conftest import ROOT
-from federation_world import Clock, SmallNode, free_port, make_node, serving
+from federation_world import BRIGHTNESS, ENVIRONMENT, STAINS, Clock, SmallNode, free_port, make_node, serving
 from rich.console import Console
 
 from federation.handle import load_handle
@@ -28,6 +28,7 @@ from node.cli.job import draw_sample, find_handle
 from node.cli.job_output import choose, names_of, print_table
 from node.cli.main import run
 from node.registry_app import RegistrySettings, build_registry
+from node.services.job_rules import OfferedPipeline
 
 
 class RealClock(Clock):
@@ -177,6 +178,20 @@ async def test_one_question_from_the_command_line(world, shell: Shell, tmp_path:
     kept = json.loads(await shell("job", "list", "--json"))
     assert len(kept) == 2
     assert kept[0]["nodes"] == {"done": 2}
+
+
+async def test_a_plugged_model_is_asked_for_by_its_name(world, shell: Shell) -> None:
+    nodes, _, _ = world
+    node = nodes[0]
+    node.offers += [OfferedPipeline(manifest=item, environment=ENVIRONMENT) for item in (STAINS, BRIGHTNESS)]
+    question = ["--node", node.origin, "--where", "kingdom=Plantae", "--match", "bright", "--yes", "--json"]
+    said = await shell("job", "submit", "classes:brightness", *question)
+    rows = [json.loads(line) for line in (await shell("job", "results", "--format", "ndjson")).splitlines()]
+    assert {row["pipeline"] for row in rows if row["answer"] == "yes"} == {BRIGHTNESS.digest}, said
+    await shell("job", "submit", "classes:phenology", *question, code=2)
+    assert "no node that is asked has a model 'phenology': they have brightness, stains" in shell.err
+    await shell("job", "submit", "classes:stains,classes:brightness", *question, code=2)
+    assert "each once" in shell.err
 
 
 async def test_a_selection_is_saved_counted_at_nodes_and_sent(world, shell: Shell) -> None:
