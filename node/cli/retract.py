@@ -129,6 +129,7 @@ def _facts(run: RunSelection, plan: RetractionPlan) -> dict[str, Any]:
         "pipeline": run.pipeline, "job": run.job, "where": None if run.where is None else run.where.to_text(),
         "statements": plan.statements, "public": plan.public, "accepted": plan.accepted, "corrected": plan.corrected,
         "resultRows": plan.rows, "jobs": plan.jobs, "openUnits": plan.open_units,
+        "composed": list(plan.composed),
     }  # fmt: skip
 
 
@@ -137,6 +138,8 @@ def _text(plan: RetractionPlan) -> str:
         f"{plan.statements} statements, {plan.public} of them public, {plan.accepted} accepted",
         f"{plan.rows} result rows of {plan.jobs} job(s) become 'cannot tell'",
     ]
+    if plan.composed:
+        lines.append(f"what {', '.join(plan.composed)} made of these results is covered too")
     if plan.corrected:
         lines.append(f"{plan.corrected} of the statements were corrected by a person: the corrections stay")
     if plan.open_units:

@@ -9,7 +9,9 @@ Invariants:
 - Public statements leave a tombstone in the publication log; undone, they come back as a new version (Create), if the
   image may still be shown. What a person corrected is the person's, and stays.
 - Result rows become "cannot tell", with the reason; undone, they get exactly the answer that they had.
-- Later jobs do not get a retracted result again (``is_retracted``), unless only one job was retracted.
+- What composed pipelines made of the results is taken back with them.
+- Later jobs do not get a retracted result again (``is_retracted``), nor one that was made from it, unless only one job
+  was retracted.
 - Decisions of people are kept: what was accepted before is accepted after undoing.
 
 It leaves out: the images (``node.services.withdraw``), stopping a pipeline (``[jobs] pipelines`` in node.toml).
@@ -62,6 +64,8 @@ class RetractionPlan:
     jobs: int
     open_units: int
     """Units of this pipeline that are still to be computed: they are not covered."""
+    composed: tuple[str, ...] = ()
+    """Names of pipelines that took its results: what they made of them is covered too."""
 
     @property
     def is_empty(self) -> bool:
@@ -85,6 +89,7 @@ def plan_retraction(conn: sqlite3.Connection, run: RunSelection) -> RetractionPl
     return RetractionPlan(
         statements=found["statements"], public=found["public"], accepted=found["accepted"],
         corrected=found["corrected"], rows=jobs["rows"], jobs=jobs["jobs"], open_units=waiting[0],
+        composed=tuple(name for digest, name in _made_from(conn, run.pipeline).items() if digest != run.pipeline),
     )  # fmt: skip
 
 
@@ -173,23 +178,28 @@ def finish_begun(database: Database, *, clock: Callable[[], datetime]) -> int:
 
 def is_retracted(conn: sqlite3.Connection, work_key: str) -> bool:
     """Whether a result was taken back as such, and not only from one job."""
-    row = conn.execute(
-        """SELECT 1 FROM retraction_row x JOIN retraction t ON t.id = x.retraction
-           WHERE x.work_key = ? AND t.job IS NULL AND t.state IN ('retracting', 'retracted') LIMIT 1""",
+    return _retraction_of(conn, work_key) is not None
+
+
+def _retraction_of(conn: sqlite3.Connection, work_key: str) -> sqlite3.Row | None:
+    """The retraction that covers a result, or one of those that it was made from."""
+    row: sqlite3.Row | None = conn.execute(
+        """WITH RECURSIVE taken (work_key) AS (
+             VALUES (?) UNION SELECT n.upstream FROM unit_need n JOIN taken ON n.work_key = taken.work_key)
+           SELECT t.id, t.reason FROM taken JOIN retraction_row x ON x.work_key = taken.work_key
+           JOIN retraction t ON t.id = x.retraction
+           WHERE t.job IS NULL AND t.state IN ('retracting', 'retracted') ORDER BY t.id LIMIT 1""",
         (work_key,),
     ).fetchone()
-    return row is not None
+    return row
 
 
 def withhold_row(
     conn: sqlite3.Connection, job_id: str, ordinal: int, work_key: str, *, answer: str, reason: str
 ) -> None:  # fmt: skip
     """A later job met a result that was taken back: its row is withheld like the others, and comes back with them."""
-    run = conn.execute(
-        """SELECT t.id, t.reason FROM retraction_row x JOIN retraction t ON t.id = x.retraction
-           WHERE x.work_key = ? AND t.job IS NULL AND t.state IN ('retracting', 'retracted') ORDER BY t.id LIMIT 1""",
-        (work_key,),
-    ).fetchone()
+    run = _retraction_of(conn, work_key)
+    assert run is not None  # ``is_retracted`` said so in this transaction
     conn.execute(
         "INSERT OR IGNORE INTO retraction_row VALUES (?, ?, ?, ?, ?, ?, 0)",
         (run["id"], job_id, ordinal, work_key, answer, reason or None),
@@ -280,20 +290,32 @@ def _set_row(conn: sqlite3.Connection, row: sqlite3.Row, reason: str, *, is_undo
     )
 
 
+def _made_from(conn: sqlite3.Connection, digest: str) -> dict[str, str]:
+    """A pipeline and those that take its results, directly or not: digest -> name."""
+    rows = conn.execute("SELECT digest, name, manifest FROM pipeline WHERE manifest IS NOT NULL").fetchall()
+    takes = {row["digest"]: (row["name"], set(json.loads(row["manifest"])["upstream"])) for row in rows}
+    found = {digest: takes[digest][0] if digest in takes else ""}
+    while more := {key: name for key, (name, upstream) in takes.items() if key not in found and upstream & set(found)}:
+        found |= more
+    return found
+
+
 def _queries(conn: sqlite3.Connection, run: RunSelection) -> tuple[str, str, dict[str, Any]]:
     """Statements and result rows of a run that are not taken back yet, as queries with their parameters."""
-    params: dict[str, Any] = {"pipeline": run.pipeline, "job": run.job, "media": None}
+    digests = json.dumps(sorted(_made_from(conn, run.pipeline)))
+    params: dict[str, Any] = {"pipelines": digests, "job": run.job, "media": None}
     if run.where is not None:
         params["media"] = json.dumps(sorted({item.medium for item in select_media(conn, run.where, STAFF)}))
     statements = """
       SELECT v.iri, v.state, v.superseded_by,
              coalesce((SELECT r.published FROM record r WHERE r.iri = v.iri), 0) AS public
-      FROM review v WHERE v.pipeline = :pipeline AND v.maker = 'machine' AND v.retraction IS NULL
-        AND (:job IS NULL OR v.job = :job) AND (:media IS NULL OR v.medium IN (SELECT value FROM json_each(:media)))"""
+      FROM review v WHERE v.pipeline IN (SELECT value FROM json_each(:pipelines)) AND v.maker = 'machine'
+        AND v.retraction IS NULL AND (:job IS NULL OR v.job = :job) AND (:media IS NULL OR v.medium IN (SELECT value FROM json_each(:media)))"""
     rows = """
       SELECT ju.job_id, ju.ordinal, ju.work_key, ju.answer, ju.reason
       FROM job_unit ju JOIN unit u ON u.work_key = ju.work_key
-      WHERE u.pipeline = :pipeline AND u.state = 'done' AND ju.answer IS NOT NULL AND ju.withheld IS NULL
+      WHERE u.pipeline IN (SELECT value FROM json_each(:pipelines)) AND u.state = 'done'
+        AND ju.answer IS NOT NULL AND ju.withheld IS NULL
         AND (:job IS NULL OR ju.job_id = :job)
         AND (:media IS NULL OR ju.medium IN (SELECT value FROM json_each(:media)))"""
     return statements, rows, params

@@ -14,6 +14,7 @@ from linkeddata.job import JobStep, ResultPage, parse_result_page
 from linkeddata.json_strict import parse_json
 from node.access import STAFF, Viewer
 from node.services.job_rules import OfferedPipeline
+from node.services.retract import RunSelection, begin_retraction, begin_undo, carry_on, plan_retraction
 
 R = SigningKey.from_seed(b"r" * 32)
 OTHER = SigningKey.from_seed(b"o" * 32)
@@ -169,3 +170,41 @@ async def test_workers_upstream_must_be_walled_in_too_for_restricted_images(tmp_
     with pytest.raises(Exception, match="Workers cannot be isolated"):
         await submit(made)
     made.database.close()
+
+
+async def test_what_was_made_from_a_result_is_taken_back_with_it_and_comes_back_with_it(node: SmallNode) -> None:
+    await node.jobs.poll()  # manifests are kept
+    job_id = await submit(node)
+    await node.work()
+    with node.database.transaction() as conn:
+        run = RunSelection(pipeline=BARCODE.digest)
+        plan = plan_retraction(conn, run)
+        number = begin_retraction(conn, run, reason="reads stamps", by="c", now=node.clock())
+    assert (plan.rows, plan.composed) == (2, ("quality",)), "no job asked for the codes themselves"
+    carry_on(node.database, number, clock=node.clock)
+    later = await submit(node, key=OTHER, number=2)
+    await node.jobs.poll()
+    for job, key in ((job_id, R), (later, OTHER)):
+        rows = (await page(node, job, Viewer(kid=key.kid))).rows
+        assert {row.answer for row in rows} == {"cannot tell"}
+        assert all("reads stamps" in row.reason for row in rows)
+    with node.database.transaction() as conn:
+        begin_undo(conn, number, by="c", now=node.clock())
+    carry_on(node.database, number, clock=node.clock)
+    for job, key in ((job_id, R), (later, OTHER)):
+        assert {row.answer for row in (await page(node, job, Viewer(kid=key.kid))).rows} == {"yes"}
+
+
+async def test_a_result_that_was_retracted_as_such_is_not_taken_by_a_later_composed_job(node: SmallNode) -> None:
+    await node.jobs.poll()
+    await submit(node, steps=(JobStep(output="barcode/1"),), key=OTHER, number=2)
+    await node.work()
+    with node.database.transaction() as conn:
+        number = begin_retraction(
+            conn, RunSelection(pipeline=BARCODE.digest), reason="wrong", by="c", now=node.clock()
+        )  # fmt: skip
+    carry_on(node.database, number, clock=node.clock)
+    job_id = await submit(node)
+    await node.work()
+    rows = (await page(node, job_id, Viewer(kid=R.kid))).rows
+    assert {(row.answer, "wrong" in row.reason) for row in rows} == {("cannot tell", True)}
