@@ -310,7 +310,8 @@ def _queries(conn: sqlite3.Connection, run: RunSelection) -> tuple[str, str, dic
       SELECT v.iri, v.state, v.superseded_by,
              coalesce((SELECT r.published FROM record r WHERE r.iri = v.iri), 0) AS public
       FROM review v WHERE v.pipeline IN (SELECT value FROM json_each(:pipelines)) AND v.maker = 'machine'
-        AND v.retraction IS NULL AND (:job IS NULL OR v.job = :job) AND (:media IS NULL OR v.medium IN (SELECT value FROM json_each(:media)))"""
+        AND v.retraction IS NULL AND (:job IS NULL OR v.job = :job)
+        AND (:media IS NULL OR v.medium IN (SELECT value FROM json_each(:media)))"""
     rows = """
       SELECT ju.job_id, ju.ordinal, ju.work_key, ju.answer, ju.reason
       FROM job_unit ju JOIN unit u ON u.work_key = ju.work_key
