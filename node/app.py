@@ -225,6 +225,7 @@ def build_application(
     ):
         app.add_routes(module.routes())
     app.add_routes(presentation_routes())
+    app.on_startup.append(search_api.begin_to_load)
     app.cleanup_ctx.append(_run_engine)
     app.cleanup_ctx.append(_run_pictures)
     app.cleanup_ctx.append(_run_similarity)

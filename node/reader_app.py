@@ -191,6 +191,7 @@ def build_reader_application(
     app[FORWARDER] = Forwarder(core)
     for module in (pages, blobs, iiif, records_api, listing_api, search_api):
         app.add_routes([route for route in module.routes() if route.handler in _OWN])
+    app.on_startup.append(search_api.begin_to_load)
     app.cleanup_ctx.append(_run_forwarder)
     return app
 

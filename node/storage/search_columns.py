@@ -72,6 +72,11 @@ class SearchColumns:
             except CannotTell:
                 return None
 
+    def prepare(self, conn: sqlite3.Connection) -> None:
+        """Begins to load in a thread, when the collection is large: before somebody asks."""
+        with self._lock:
+            self._is_current(conn)
+
     def load(self) -> None:
         """Loads now, in this thread (for commands and tests that do not want to wait for a thread)."""
         conn = self._connect()

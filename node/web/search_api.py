@@ -89,6 +89,11 @@ async def _answer(request: web.Request, question: Question) -> web.StreamRespons
     return web.json_response(document, headers=headers)
 
 
+async def begin_to_load(app: web.Application) -> None:
+    """When the process starts: columns of a large collection come into memory."""
+    await app[DATABASE].read(app[DATABASE].columns.prepare)
+
+
 async def _look(
     request: web.Request, question: Question, viewer: Viewer, form: str
 ) -> tuple[SearchPage, dict[str, bool], Covered | None]:

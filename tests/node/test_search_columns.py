@@ -169,7 +169,7 @@ def test_small_collections_are_not_loaded_and_close_ends_a_thread(database: Data
     assert not [thread for thread in threading.enumerate() if thread.name == "search-columns"]
     eager = columns_of(database, fewest=1)
     with database.reader() as conn:
-        eager.count(conn, QUESTIONS[1], ANONYMOUS)
+        eager.prepare(conn)
     eager.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "search-columns"]
 
