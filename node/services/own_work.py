@@ -45,11 +45,13 @@ class OwnWork:
         """Monotonic seconds."""
 
     def due(self, offers: Sequence[OfferedPipeline]) -> tuple[OfferedPipeline, ...]:
-        """Pipelines to look at in this step."""
+        """Pipelines to look at in this step: the first of each contract, not earlier versions that still run."""
         chosen: list[OfferedPipeline] = []
+        seen: set[str] = set()
         for offer in offers:
-            if offer.manifest.output not in NOT_RELEASED:
+            if offer.manifest.output not in NOT_RELEASED or offer.manifest.output in seen:
                 continue
+            seen.add(offer.manifest.output)
             rest = self._rest.get(offer.digest, 0)
             if rest > 0:
                 self._rest[offer.digest] = rest - 1

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,8 @@ def test_every_image_is_queued_once_and_behind_everything(make_node: Make, tmp_p
     node = make_node()
     ingest(node, write_archive(tmp_path / "a", rows_of(7), images=jpeg))
     mine, work = offer(), OwnWork()
-    assert work.due((mine, offer("label-text/1"))) == (mine,)
+    earlier = replace(mine, manifest=replace(mine.manifest, version="0.9"))
+    assert work.due((mine, offer("label-text/1"), earlier)) == (mine,)
     with node.database.transaction() as conn:
         images = work.missing(conn, mine)
         assert len(images) == 7
