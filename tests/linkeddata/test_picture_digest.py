@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin
 
 from linkeddata.picture_digest import picture_digest
 from linkeddata.public_original import public_original
+from linkeddata.rights_packet import put_in
 
 
 def digest(data: bytes) -> str:
@@ -131,3 +133,17 @@ def test_a_tiff_whose_strips_overlap_a_thousand_times_is_not_read_a_thousand_tim
 
     assert picture_digest(reading, len(data)) == ""
     assert sum(read) < 5 * len(data)
+
+
+@pytest.mark.real_data
+def test_every_real_image_is_recognised_after_its_rights_were_written_into_it(shared_data: Path) -> None:
+    files = [
+        path for path in sorted(shared_data.rglob("*")) if path.suffix.lower() in (".jpg", ".jpeg", ".png", ".tif")
+    ]
+    found = {path: digest(path.read_bytes()) for path in files}
+    assert "" not in found.values()
+    for path in files[::7]:
+        data = path.read_bytes()
+        changed = put_in(data, b"<x:xmpmeta xmlns:x='adobe:ns:meta/'>owner</x:xmpmeta>")
+        assert changed != data
+        assert digest(changed) == found[path]
