@@ -186,13 +186,16 @@ class ColumnStore:
         while rows := cursor.fetchmany(SLICE):
             yield rows
 
-    def read(self, conn: sqlite3.Connection, low: int, high: int) -> None:
-        """What stands in a range of numbers now."""
+    def read(self, conn: sqlite3.Connection, low: int, high: int) -> list[tuple[Any, ...]]:
+        """Rows with numbers from ``low`` to ``high`` as the tables have them now."""
         cursor = conn.cursor()
         cursor.row_factory = None
-        rows = cursor.execute(
+        return cursor.execute(
             f"SELECT n, {', '.join(_ALL)} FROM specimen_facet WHERE n BETWEEN ? AND ?", (low, high)
         ).fetchall()
+
+    def replace(self, low: int, high: int, rows: list[tuple[Any, ...]]) -> None:
+        """These rows are all that there is between two numbers."""
         for part in self._parts():
             first, last = (low, high) if part.sign > 0 else (-high, -low)
             part.is_there[max(first, 0) : max(last + 1, 0)] = False

@@ -88,8 +88,9 @@ class SearchColumns:
     def close(self) -> None:
         """Ends the thread, if there is one."""
         self._closing = True
-        if self._thread is not None:
-            self._thread.join()
+        thread = self._thread
+        if thread is not None:
+            thread.join()
 
     # ------------------------------------------------------------------ following the tables
     def _is_current(self, conn: sqlite3.Connection) -> bool:
@@ -108,8 +109,9 @@ class SearchColumns:
             self._seq = None
             self._start()
             return False
-        for low, high in ranges:
-            self._store.read(conn, low, high)
+        news = [(low, high, self._store.read(conn, low, high)) for low, high in ranges]  # may be stopped half-way
+        for low, high, rows in news:
+            self._store.replace(low, high, rows)
         self._seq = now
         return True
 

@@ -15,6 +15,7 @@ from linkeddata.selection import parse_where
 from node.access import ANONYMOUS, STAFF
 from node.services.reindex import rebuild
 from node.storage import search_columns, search_index
+from node.storage.column_store import ColumnStore
 from node.storage.db import Database, connect
 from node.storage.search import Wanted, look
 from node.storage.search_columns import SearchColumns
@@ -97,6 +98,38 @@ def test_a_change_that_is_rolled_back_was_none(database: Database) -> None:
     assert agree(database, columns) == 8
     with database.transaction() as conn:
         publish(conn, truths[25])
+    assert agree(database, columns) == 8
+
+
+def test_a_question_that_is_stopped_while_it_takes_in_news_spoils_nothing(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    truths = random_truths(30, seed=7)
+    with database.transaction() as conn:
+        for truth in truths[:20]:
+            publish(conn, truth)
+    columns = columns_of(database)
+    columns.load()
+    early = connect(database.path, read_only=True)
+    early.execute("BEGIN")
+    before = look(early, QUESTIONS[0], STAFF, WANTED)
+    with database.transaction() as conn:
+        publish(conn, replace(truths[2], fields=truths[25].fields))
+        publish(conn, replace(truths[9], fields=truths[26].fields))
+    read, asked = ColumnStore.read, [0]
+
+    def stopped(self: ColumnStore, conn: sqlite3.Connection, low: int, high: int) -> object:
+        asked[0] += 1
+        if asked[0] == 2:
+            raise sqlite3.OperationalError("interrupted")
+        return read(self, conn, low, high)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ColumnStore, "read", stopped)
+        with database.reader() as conn, pytest.raises(sqlite3.OperationalError):
+            columns.count(conn, QUESTIONS[0], STAFF)
+    assert look(early, QUESTIONS[0], STAFF, WANTED, columns=columns) == before
+    early.close()
     assert agree(database, columns) == 8
 
 
