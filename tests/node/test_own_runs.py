@@ -1,11 +1,16 @@
 """Runs of the institution's own: by command, by themselves, anew; what they may see, who goes first, what stays inside."""
 
+import asyncio
 import json
+import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from aiohttp.test_utils import TestServer
 from conftest import ingest, jpeg, rows_of, write_archive
 from federation_world import BARCODE, ENVIRONMENT, MANIFEST, QUALITY, Clock, SmallNode, make_node, make_spec, signed
 from made_models import write_model
@@ -14,17 +19,21 @@ from federation.identity import SigningKey
 from linkeddata.access import AccessClass
 from linkeddata.pipeline import PipelineManifest
 from linkeddata.selection import parse_where
+from node import app as application
 from node.access import STAFF, Viewer
+from node.app import build_application
 from node.cli.main import run
 from node.config import load_settings
-from node.folder import NodeFolder, open_folder
+from node.folder import NodeFolder, open_folder, serve_lock
 from node.services import own_runs, review
 from node.services.job_rules import OfferedPipeline
+from node.services.jobs import JobService
 from node.services.new_bytes import pipeline_requests, queue_pipelines
 from node.services.own_runs import RunTarget, choose_media
 from node.services.retract import RunSelection, begin_retraction, carry_on
 from node.storage import annotations, reviews
 from node.storage.journal import SqliteJournal
+from runners.catalogue import Catalogue
 
 Make = Callable[..., NodeFolder]
 R = SigningKey.from_seed(b"r" * 32)
@@ -404,3 +413,60 @@ def test_a_run_that_was_interrupted_goes_on_with_the_same_words(
     assert "1 unfinished parts of runs are stopped" in capsys.readouterr().out
     assert run(["pipelines", "run", str(folder)]) == 0
     assert "3 of 3 images are done" in capsys.readouterr().out
+
+
+def test_the_commands_of_the_page_run_as_they_are_written(
+    make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_node("hortus")
+    folder = offering(made, 'pipelines = ["quality"]')
+    write_model(folder / "models" / "brightness")
+    ingest(made, write_archive(tmp_path / "a", rows_of(2, family="Fagaceae"), images=jpeg))
+    made.database.close()
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).parents[2] / "docs" / "how-to-pipelines.md").read_text("utf-8")
+    shown = re.findall(r"^    vasculum (pipelines .*)$", page, re.MULTILINE)
+    shown += re.findall(r"`vasculum (pipelines stop [^`]*)`", page)
+    assert len(shown) == 5
+    for line in shown:
+        code = run(shlex.split(line))
+        printed = capsys.readouterr()
+        assert code == 0, f"{line}: {printed.out}{printed.err}"
+        if line.startswith("pipelines run"):
+            assert "quality: 2 of 2 images are done" in printed.out
+
+
+async def test_a_serving_node_runs_over_new_images_and_does_what_the_command_asks_for(
+    make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = make_node()
+    folder = offering(made, 'pipelines = ["quality", "brightness"]\non_new_images = ["quality"]')
+    write_model(folder / "models" / "brightness")
+    made = replace(made, settings=load_settings(folder))
+    monkeypatch.setattr(application, "JOBS_TICK_S", 0.05)
+    ended, enough = 0, asyncio.Event()
+    settle = JobService.on_finished
+
+    async def noted(service: JobService, work_key: str) -> None:
+        nonlocal ended
+        await settle(service, work_key)
+        ended += 1
+        if ended == 3:
+            enough.set()
+
+    monkeypatch.setattr(JobService, "on_finished", noted)
+    catalogue = Catalogue.of(made.settings.jobs.pipelines, models=made.settings.models_path)
+    app = build_application(made, catalogue=catalogue, clock=lambda: datetime.now(UTC))
+    with serve_lock(made.settings.lock_path):
+        async with TestServer(app):
+            archive = write_archive(tmp_path / "a", rows_of(3), images=jpeg)
+            await asyncio.to_thread(ingest, made, archive)
+            async with asyncio.timeout(300):
+                await enough.wait()
+            code = await asyncio.to_thread(run, ["pipelines", "run", str(folder), "--json"])
+    out = capsys.readouterr().out
+    assert code == 0, out
+    found = {item["pipeline"]: item for item in json.loads(out[out.index("[") :])}
+    assert (found["quality"]["total"], found["brightness"]["done"]) == (0, 3)
+    with made.database.reader() as conn:
+        assert {row.output for row in reviews.find(conn, reviews.Rule(), state="pending")} == {"quality/1", "classes/1"}
