@@ -5,16 +5,21 @@ Regions are pixels of the upright image, as the annotation states them.
 
 import json
 import sqlite3
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from linkeddata.errors import DocumentError
 from linkeddata.outputs import parse_output
-from linkeddata.presentation import is_polygon
+from linkeddata.presentation import is_polygon, parse_px_per_mm
 from linkeddata.statement import label_of
 from node.access import Door, Viewer, decide
 from node.services.new_bytes import computed_for
 from node.storage.facts import medium_facts, record_facts
+
+_SCALE: Final = "vasculum:pixelsPerMillimetre"
+_VALID: Final = ("current", "not published")
+"""States of results that are about these bytes and that nobody has taken back."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,6 +52,8 @@ class Overlay:
     state: str
     regions: tuple[Region, ...]
     doubts: tuple[str, ...]
+    px_per_mm: str = ""
+    """Scale that the result measured; empty: it measured none."""
 
 
 def overlays_of(conn: sqlite3.Connection, medium: str, image: str | None, viewer: Viewer) -> list[Overlay]:
@@ -83,6 +90,12 @@ def overlays_of(conn: sqlite3.Connection, medium: str, image: str | None, viewer
     return found
 
 
+def scale_of(stated: str, overlays: Sequence[Overlay]) -> str:
+    """Pixels per millimetre of a medium, decimal text: what the institution states, else what its node measured."""
+    measured = (item.px_per_mm for item in overlays if item.state in _VALID and item.px_per_mm)
+    return stated or next((text for text in measured if parse_px_per_mm(text) is not None), "")
+
+
 def _published(row: sqlite3.Row) -> Overlay:
     body: dict[str, Any] = json.loads(row["body"])
     regions = tuple(
@@ -98,6 +111,7 @@ def _published(row: sqlite3.Row) -> Overlay:
         contract=row["output"], pipeline=row["pipeline"], environment=row["environment"], job=row["job"] or "",
         iri=row["iri"], path="/annotation/" + row["iri"].rpartition("/")[2], state=row["state"],
         regions=regions, doubts=tuple(body.get("vasculum:doubt", [])),
+        px_per_mm=next((item[_SCALE] for item in body.get("vasculum:hasRegion", []) if _SCALE in item), ""),
     )  # fmt: skip
 
 
@@ -118,4 +132,5 @@ def _unpublished(row: sqlite3.Row) -> Overlay | None:
     return Overlay(
         contract=row["output"], pipeline=row["pipeline"], environment=row["environment"], job="", iri=None, path="",
         state="not published", regions=regions, doubts=output.doubts,
+        px_per_mm=str(next((item.terms[_SCALE] for item in output.regions() if _SCALE in item.terms), "")),
     )  # fmt: skip

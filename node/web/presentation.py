@@ -45,7 +45,7 @@ from node.storage.records import StoredRecord
 from node.web.iiif import IMAGES
 from node.web.keys import BLOBS, DATABASE, SETTINGS
 from node.web.negotiate import JSON_LD, quality
-from node.web.overlays import overlays_of
+from node.web.overlays import overlays_of, scale_of
 from node.web.pages import called
 from node.web.problem import Problem, not_found
 from node.web.ranges import decide_bytes
@@ -291,11 +291,20 @@ def _media(
                 image=image if is_shown else None, offered=offered, largest=(whole.width, whole.height),
                 withheld=withheld, is_redacted=shown_facts.is_redacted, title=body.get("dcterms:title", ""),
                 licence=body.get("dcterms:license", ""),
-                px_per_mm=parse_px_per_mm(body.get("vasculum:pixelsPerMillimetre", "")),
+                px_per_mm=parse_px_per_mm(_scale(conn, row, body, is_shown=is_shown)),
                 regions=_regions(conn, row["iri"], row["image"]) if with_regions and is_shown else (),
             )
         )  # fmt: skip
     return shown, missing
+
+
+def _scale(conn: sqlite3.Connection, row: sqlite3.Row, body: dict[str, Any], *, is_shown: bool) -> str:
+    """What the institution states, else what a published result says of these bytes."""
+    stated = str(body.get("vasculum:pixelsPerMillimetre", ""))
+    if stated or not is_shown:
+        return stated
+    overlays = overlays_of(conn, row["iri"], row["image"], ANONYMOUS)
+    return scale_of("", [item for item in overlays if item.iri is not None and item.state == "current"])
 
 
 def _regions(conn: sqlite3.Connection, medium: str, image: str | None) -> tuple[ShownRegion, ...]:

@@ -28,7 +28,7 @@ from node.storage.issues import issues_of
 from node.storage.records import Kind, StoredRecord
 from node.web.keys import CLOCK, DATABASE, PREVIEWS, REMOTE, SETTINGS
 from node.web.negotiate import JSON_LD, wants_html
-from node.web.overlays import Overlay, overlays_of
+from node.web.overlays import Overlay, overlays_of, scale_of
 from node.web.pages import called, called_runs, render
 from node.web.previews import PreviewFailed
 from node.web.problem import Problem, not_found
@@ -339,18 +339,19 @@ def _media_views(conn: sqlite3.Connection, found: StoredRecord, viewer: Viewer, 
         body = json.loads(stored.body) if stored else {}
         instead = shown_instead(conn, row["image"]) if shows_redacted else None
         image, shown = instead or (row["image"], facts)
+        overlays = overlays_of(conn, row["iri"], row["image"], viewer)
         views.append(
             MediumView(
                 iri=row["iri"], path=row["iri"].removeprefix(origin),
                 width=row["width"] or 4, height=row["height"] or 3,
                 image=image, visibility=decide(viewer, Door.BYTES, shown, shows_redacted=shows_redacted),
                 is_redacted=shown.is_redacted,
-                overlays=overlays_of(conn, row["iri"], row["image"], viewer), access=facts.access.label,
+                overlays=overlays, access=facts.access.label,
                 problem="" if facts.sensitive and not viewer.is_staff else row["problem"] or "",
                 title=body.get("dcterms:title", ""),
                 licence=body.get("dcterms:license", ""), elsewhere=_elsewhere(row), may_fetch=may_fetch,
                 licence_name=normalise_licence(body.get("dcterms:license")).label,
-                px_per_mm=body.get("vasculum:pixelsPerMillimetre", ""),
+                px_per_mm=scale_of(body.get("vasculum:pixelsPerMillimetre", ""), overlays),
                 original=_original(shown, image, viewer, settings),
             )
         )  # fmt: skip
