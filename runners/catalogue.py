@@ -20,6 +20,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "chart": "runners.pipelines.chart:Chart",
     "scale": "runners.pipelines.scale:Scale",
     "objects": "runners.pipelines.objects:Objects",
+    "traits": "runners.pipelines.traits:Traits",
     "network-probe": "runners.pipelines.network_probe:NetworkProbe",
 }
 

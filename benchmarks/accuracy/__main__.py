@@ -24,6 +24,7 @@ SECTIONS = {
     "chart": "benchmarks.accuracy.chart",
     "scale": "benchmarks.accuracy.scale",
     "objects": "benchmarks.accuracy.objects",
+    "traits": "benchmarks.accuracy.traits",
 }
 """Pipeline -> the module that judges it."""
 

@@ -18,6 +18,7 @@ from linkeddata.outputs import (
     quality,
     scale,
     segment,
+    traits,
 )
 from linkeddata.outputs.shape import ImageSize, Output, read_image
 
@@ -33,6 +34,7 @@ _PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = 
     "chart/1": chart.parse,
     "scale/1": scale.parse,
     "objects/1": objects.parse,
+    "traits/1": traits.parse,
     "network-probe/1": network_probe.parse,
 }
 CONTRACTS: Final = tuple(_PARSERS)
@@ -48,6 +50,7 @@ STEPS: Final[Mapping[str, str]] = {
     "chart": "chart/1",
     "scale": "scale/1",
     "objects": "objects/1",
+    "traits": "traits/1",
     "network-probe": "network-probe/1",
 }
 """Name of a pipeline that comes with a node -> its output contract: what jobs, settings and commands call it."""

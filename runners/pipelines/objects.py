@@ -149,7 +149,7 @@ def _specimens(shares: Shares) -> list[tuple[str, Cover, float]]:
         return []
     count, labels, stats, _ = cv2.connectedComponentsWithStats(cover.astype(np.uint8), connectivity=8)
     areas = stats[:, cv2.CC_STAT_AREA]
-    groups = _grouped(labels, count, areas, max(cover.shape))
+    groups = grouped(labels, count, areas, max(cover.shape))
     things = []
     least = 0.02 * max(int(areas[list(members)].sum()) for members in groups)
     for members in groups:
@@ -159,7 +159,7 @@ def _specimens(shares: Shares) -> list[tuple[str, Cover, float]]:
     return things
 
 
-def _grouped(labels: Any, count: int, areas: Any, side: int) -> list[set[int]]:
+def grouped(labels: Any, count: int, areas: Any, side: int) -> list[set[int]]:
     """Numbers of pieces that belong together."""
     import cv2
 
