@@ -271,7 +271,7 @@ def _charts(picture: Pixels, lattice: _Lattice) -> Iterator[Chart]:
             if scored[0][0] > MAX_DIFFERENCE or scored[1][0] < CLEAR * scored[0][0]:
                 continue
             order = scored[0][2]
-            yield _chart(colours[order], points[order], _outer(lattice, places[order]), lattice.side)
+            yield _chart(colours[order], points[order], _outer(picture, lattice, places[order]), lattice.side)
 
 
 def _mismatch(colours: Array, wanted: Array) -> float:
@@ -280,14 +280,34 @@ def _mismatch(colours: Array, wanted: Array) -> float:
     return float(difference(linear_to_lab(fitted), linear_to_lab(wanted)).mean())
 
 
-def _outer(lattice: _Lattice, places: Array) -> Array:
+def _outer(picture: Pixels, lattice: _Lattice, places: Array) -> Array:
     """Outer corners of the four corner patches."""
     middle = places.mean(axis=0)
-    across = np.hypot(*(lattice.at(places + np.array((1, 0))) - lattice.at(places)).T).mean()
-    down = np.hypot(*(lattice.at(places + np.array((0, 1))) - lattice.at(places)).T).mean()
-    half = min(0.5, 0.5 * (lattice.side + 2) / float(np.sqrt(across * down)))
-    chosen = places[[0, 5, 23, 18]] if len(places) == 24 else places[[0, 5, 11, 6]]
+    half = np.array([_half(picture, lattice, places, axis) for axis in (0, 1)])
+    chosen = places[[0, 5, 23, 18]]
     return lattice.at(chosen + half * np.sign(chosen - middle))
+
+
+def _half(picture: Pixels, lattice: _Lattice, places: Array, axis: int) -> float:
+    """From the middle of a patch to its edge, in steps of the lattice: where the brightness changes most."""
+    import cv2
+
+    away, beside = np.eye(2)[axis], np.eye(2)[1 - axis]
+    steps = np.linspace(0.25, 0.5, 51)
+    found: list[float] = []
+    for sign in (-1, 1):
+        grid = (
+            places[:, None, None, :]
+            + sign * steps[None, :, None, None] * away
+            + np.linspace(-0.2, 0.2, 7)[None, None, :, None] * beside
+        )
+        points = lattice.at(grid.reshape(-1, 2)).astype(np.float32)
+        values = cv2.remap(picture, points[None, :, 0], points[None, :, 1], cv2.INTER_LINEAR)
+        profiles = values.reshape(len(places), len(steps), -1, 3).astype(np.float64).mean(axis=2)
+        change = np.abs(np.diff(profiles, axis=1)).max(axis=2)
+        clear = change.max(axis=1) > 1.0
+        found.extend((steps[1:] + steps[:-1])[change[clear].argmax(axis=1)] / 2)
+    return float(np.median(found)) if found else 0.45
 
 
 def _chart(colours: Array, points: Array, corners: Array, side: float) -> Chart:
@@ -327,7 +347,8 @@ def _joined(picture: Pixels, halves: list[tuple[float, int, Array, float]]) -> C
             colours = _colours(picture, points, side)
             if colours is None or _mismatch(colours, WANTED) > MAX_DIFFERENCE:
                 continue
-            low, high = points.min(axis=0) - side / 2, points.max(axis=0) + side / 2
+            reach = (side + 3) / 2  # what is flat ends a little before the patch does
+            low, high = points.min(axis=0) - reach, points.max(axis=0) + reach
             corners = np.array([low, (high[0], low[1]), high, (low[0], high[1])])
             chart = _chart(colours, points, corners, side)
             if best is None or chart.after < best.after:
