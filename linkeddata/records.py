@@ -14,7 +14,7 @@ Invariants:
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final, Literal
 
@@ -114,7 +114,7 @@ class VariantFacts:
     """``archival master`` or ``access copy``."""
     is_processed: bool
     stated: str = ""
-    """What the institution calls it (``ac:variantLiteral``)."""
+    """What the institution calls it (``ac:variantLiteral``); not said of media of sensitive specimens."""
     source_address: str = ""
     """Where it lies while it has no content id."""
 
@@ -243,7 +243,8 @@ def build_medium(
     is_redacted = sensitive and access is not AccessClass.PRIVATE
     document.update(bytes_terms(facts, origin=origin, is_open=is_open, is_redacted=is_redacted))
     if variants:
-        document[VARIANTS] = [_variant(item, origin=origin, is_open=is_open) for item in variants]
+        said = [replace(item, stated="") for item in variants] if sensitive else variants  # people write what they like
+        document[VARIANTS] = [_variant(item, origin=origin, is_open=is_open) for item in said]
     if source_address and is_open and facts.content_id is None:
         document["ac:accessURI"] = source_address
     _add_local_contexts(document, local_contexts)

@@ -25,6 +25,7 @@ from linkeddata.rdf import serialise, to_graph, to_quads
 from linkeddata.records import (
     PLACED_TERMS,
     MediumFacts,
+    VariantFacts,
     build_medium,
     build_specimen,
     build_tombstone,
@@ -32,6 +33,7 @@ from linkeddata.records import (
 from linkeddata.sensitive import KEPT, generalise
 
 IRI = "https://h.example/specimen/aaaaaaaaaaaaaaaa"
+NOT_HERE = MediumFacts(content_id=None, width=None, height=None, format="", size_bytes=None)
 VALUE = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=30)
 FIELDS = st.dictionaries(
     st.sampled_from(sorted(PLACED_TERMS | {"dwc:oddTerm", "http://x.example/t"})), VALUE, max_size=12
@@ -65,6 +67,13 @@ def medium(access: AccessClass, *, sensitive: bool = False) -> dict[str, object]
         iri="https://h.example/media/b", origin="https://h.example", specimens=[IRI], facts=facts,
         licence=normalise_licence("cc-by"), access=access, sensitive=sensitive,
         identifier="https://photos.example/secret-valley.jpg", title="Secret valley 7",
+        variants=[
+            VariantFacts(facts=facts, role="archival master", is_processed=True, stated="master of Secret valley 7"),
+            VariantFacts(
+                facts=NOT_HERE, role="access copy", is_processed=False, stated="Secret valley, small",
+                source_address="https://photos.example/secret-valley-small.jpg",
+            ),
+        ],
     )  # fmt: skip
 
 
@@ -107,7 +116,10 @@ def test_only_open_media_say_where_their_bytes_are() -> None:
     hidden = medium(AccessClass.OPEN, sensitive=True)
     assert "ac:accessURI" not in hidden
     assert "secret" not in json.dumps(hidden).lower()
-    assert "Secret valley 7" in json.dumps(medium(AccessClass.OPEN))
+    told = json.dumps(medium(AccessClass.OPEN))
+    assert '"dcterms:title": "Secret valley 7"' in told
+    assert '"ac:variantLiteral": "Secret valley, small"' in told
+    assert "secret-valley-small.jpg" in told
 
 
 def test_regions_are_whole_pixels_with_derived_fractions() -> None:
