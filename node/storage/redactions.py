@@ -112,8 +112,9 @@ def planned(conn: sqlite3.Connection, image: str) -> Redaction:
     if not newest["width"] or not newest["height"] or newest["problem"]:
         raise Uncoverable("the picture could not be read when it was taken in")
     return plan_redaction(
-        _readings(conn, image), _stated(conn, image), image=image, width=newest["width"], height=newest["height"]
-    )
+        _readings(conn, image), [*_stated(conn, image), *_found_before(conn, image)], image=image,
+        width=newest["width"], height=newest["height"],
+    )  # fmt: skip
 
 
 def current(conn: sqlite3.Connection, image: str) -> RedactionRow | None:
@@ -170,6 +171,12 @@ def _stated(conn: sqlite3.Connection, image: str) -> list[Box]:
     """Regions of every statement about the picture, whatever became of it."""
     rows = conn.execute("SELECT document FROM review WHERE image = ? AND output IN (?, ?)", (image, LABELS, CODES))
     return [box for row in rows for box in boxes_of_statement(json.loads(row["document"]))]
+
+
+def _found_before(conn: sqlite3.Connection, image: str) -> list[Box]:
+    """What was found on earlier files of the same picture, which had other metadata: covered, and no more relied on."""
+    rows = conn.execute("SELECT DISTINCT from_image FROM carried_over WHERE image = ? ORDER BY from_image", (image,))
+    return [box for row in rows.fetchall() for found in _readings(conn, row["from_image"]) for box in found.boxes]
 
 
 def _row(row: sqlite3.Row) -> RedactionRow:

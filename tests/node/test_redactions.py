@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
-from conftest import NOW, ROOT, ingest, rows_of, write_archive
+from conftest import NOW, ROOT, ingest, jpeg, rows_of, write_archive
 from redact_world import (
     BOXES,
     LABELS,
@@ -24,6 +24,7 @@ from redact_world import (
     given_out,
     keep,
     pixels,
+    sensitive_images,
     settle,
     sheet,
     text_of,
@@ -44,7 +45,7 @@ from node.services.read_labels import LabelsRead
 from node.services.redactions import Redactions
 from node.services.roots import named_digests
 from node.services.withdraw import plan_withdrawal, withdraw
-from node.storage import records
+from node.storage import records, redactions
 from node.web.session import make_token
 from runners.catalogue import Catalogue
 
@@ -248,6 +249,27 @@ async def test_labels_that_are_read_again_elsewhere_are_covered_after_another_lo
     async with serve(node) as client:
         shown = pixels(await (await client.get(f"/cas/sha256/{second}")).read())
     assert shown[600:630, 300:500].max() <= 40
+
+
+def test_what_was_found_before_the_metadata_changed_is_covered_and_not_relied_on(
+    make_node: Make, tmp_path: Path
+) -> None:
+    node = make_node(settings=SETTINGS)
+    before = filled(node, tmp_path / "a", data=jpeg(7))
+    keep(node, before, text_of([(4, 6, 10, 2), (40, 40, 10, 2)], size=(64, 48)))
+    approve(node, before)
+    path = tmp_path / "a" / "images" / "0.jpg"
+    data = path.read_bytes()
+    path.write_bytes(data[:2] + b"\xff\xfe\x00\x07owner" + data[2:])
+    take_in_again(node, tmp_path / "a")
+    with node.database.reader() as conn:
+        [image] = sensitive_images(conn)
+    assert image != before
+    assert "were not read by this node" in why_not(node, image)
+    keep(node, image, text_of([(4, 6, 10, 2)], size=(64, 48)), at=NOW + timedelta(hours=1))
+    with node.database.reader() as conn:
+        covers = redactions.planned(conn, image).boxes
+    assert any(x <= 40 and y <= 40 and x + w >= 50 and y + h >= 42 for x, y, w, h in covers)
 
 
 async def test_it_follows_the_settings_and_the_list_of_taxa(make_node: Make, tmp_path: Path) -> None:
