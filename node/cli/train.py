@@ -37,7 +37,7 @@ def segment(
 ) -> None:  # fmt: skip
     """Train the network of "segment" and "objects" on made pictures and on the masks in --data.
 
-    The defaults are those of the model that comes with this version. Minutes on a GPU, a day on a processor.
+    The defaults are those of the model that comes with this version. Minutes on a GPU, days on two cores.
     """
     missing = [name for name in ("torch", "onnx") if importlib.util.find_spec(name) is None]
     if missing:

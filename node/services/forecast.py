@@ -51,6 +51,9 @@ PIPELINES: Final[Mapping[str, Default]] = {
     "label-text": Default(seconds_each=0.0, seconds_per_mp=1.2, bytes_each=1_000),
     "barcode": Default(seconds_each=0.0, seconds_per_mp=0.17, bytes_each=50),
     "quality": Default(seconds_each=0.0, seconds_per_mp=0.02, bytes_each=220),
+    "segment": Default(seconds_each=0.3, seconds_per_mp=0.012, bytes_each=15_000),
+    "objects": Default(seconds_each=0.38, seconds_per_mp=0.014, bytes_each=5_000),
+    "traits": Default(seconds_each=0.0, seconds_per_mp=0.011, bytes_each=1_500),
     "chart": Default(seconds_each=0.0, seconds_per_mp=0.1, bytes_each=2_200),
     "scale": Default(seconds_each=0.0, seconds_per_mp=0.12, bytes_each=220),
 }
