@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from linkeddata.outputs import Box
+from linkeddata.outputs import Box, objects
 from linkeddata.statement import StatedRegion
 
 VOCABULARY: Final[Mapping[str, frozenset[str]]] = {
@@ -25,6 +25,7 @@ VOCABULARY: Final[Mapping[str, frozenset[str]]] = {
             "EAN13", "ITF", "MaxiCode", "MicroQRCode", "PDF417", "QRCode", "UPCA", "UPCE",
         }
     ),
+    "objects/1": frozenset(objects.KINDS),
 }  # fmt: skip
 """Contract -> classes that its regions may have. A contract that is not here has no classes."""
 OWN_VOCABULARY: Final = frozenset({"classes/1"})

@@ -86,6 +86,34 @@ def label_of(region: Mapping[str, Any]) -> str:
     return str(region.get("vasculum:writing") or region.get("vasculum:symbology") or region.get("vasculum:class") or "")
 
 
+def measures_of(document: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """What was measured, as names and decimal texts."""
+    found = {item["schema:name"]: item["schema:value"] for item in document.get("vasculum:measure", [])}
+    return in_order(str(document.get("vasculum:outputContract", "")), found)
+
+
+def in_order(contract: str, measures: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Measures as people read them: by name; scores of kinds with the likeliest first."""
+    if contract == "kind/1":
+        return tuple(sorted(measures.items(), key=lambda item: (-Decimal(item[1]), item[0])))
+    return tuple(sorted(measures.items()))
+
+
+def said_of(document: Mapping[str, Any]) -> str:
+    """What a statement says, in a line: texts and classes, else what was measured, else its answer and why."""
+    regions = regions_of(document)
+    texts = [region.text for region in regions if region.text]
+    if texts:
+        return " / ".join(texts)
+    measures = measures_of(document)
+    if measures:
+        return ", ".join(f"{name} {value}" for name, value in measures)
+    labels = [region.label for region in regions if region.label]
+    if labels:
+        return " / ".join(labels)
+    return ": ".join([document.get("vasculum:answer", ""), *document.get("vasculum:doubt", [])[:1]])
+
+
 def summarise(document: Mapping[str, Any]) -> Summary:
     """Score and class of a statement."""
     regions = regions_of(document)

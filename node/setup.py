@@ -47,13 +47,15 @@ port = {port}
 registries = [{registries}]
 {loopback}
 [jobs]
-# What this node offers to compute.
+# What this node offers to compute; docs/reference-pipelines.md lists what else there is.
 pipelines = ["label-text", "barcode", "quality"]
+# Which of them run by themselves over new images; what they find waits for a person (vasculum review).
+on_new_images = []
 # Worker processes per pipeline.
 workers = 1
 
 [policy]
-# closed: nothing. reading: enrolled researchers may run this node's reading pipelines, the rest waits for a person.
+# closed: nothing. reading: enrolled researchers may run label-text, barcode and quality, the rest waits for a person.
 # open: enrolled researchers may run every pipeline, others wait for a person.
 preset = "{policy}"
 

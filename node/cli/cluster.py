@@ -60,7 +60,8 @@ def cluster(node_dir: Path, where: str, threshold: float, regions: bool, as_json
         for name in group:
             item = media[name]
             click.echo(f"  {item['medium']}{' ' + str(item['box']) if item['box'] else ''}")
-    click.echo(f"{len(found)} groups; {len(near):,} {'regions' if regions else 'images'} compared")
+    noun, what = "group" if len(found) == 1 else "groups", "regions" if regions else "images"
+    click.echo(f"{len(found)} {noun}; {len(near):,} {what} compared")
 
 
 def _show(done: int, total: int) -> None:

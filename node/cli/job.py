@@ -99,8 +99,9 @@ def submit(
     as_json: bool,
     key_path: Path | None,
 ) -> None:
-    """Send a job with STEPS to all nodes that can do it: label-text, barcode, quality; several with commas.
+    """Send a job with STEPS to all nodes that can do it: label-text, barcode, scale, ..; several with commas.
 
+    `vasculum nodes` lists what each of them offers; embed and duplicates stay at the nodes.
     classes:NAME is the model of that name which nodes have plugged in.
 
     Shows each node's policy, pipeline versions and how many specimens it would look at, and asks before sending.

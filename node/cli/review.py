@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from linkeddata.statement import regions_of
+from linkeddata.statement import measures_of, regions_of, said_of
 from node.cli.errors import CommandFailed, UserError
 from node.cli.node_database import open_database
 from node.cli.person import person
@@ -112,6 +112,10 @@ def show(node_dir: Path, statement: str, as_json: bool) -> None:
             say(f"{name:10} {found[name]}")
     for number, line in enumerate(found["regions"], 1):
         say(f"line {number:<5} {line['text']}  {line['score']} {line['class']} {line['box']}")
+    for name, value in found["measures"].items():
+        say(f"measure    {name} {value}")
+    for doubt in found["doubts"]:
+        say(f"doubt      {doubt}")
     for note in found["findings"]:
         say(f"finding    {note['code']}: {note['message']}")
     for value in found["values"]:
@@ -357,14 +361,15 @@ def _document(conn: Any, row: ReviewRow, *, brief: bool) -> dict[str, Any]:
     said: dict[str, Any] = {
         "id": row.id, "iri": row.iri, "state": row.state, "output": row.output, "pipeline": row.pipeline,
         "score": "" if row.score is None else f"{row.score / 1000:.3f}", "class": row.label, "medium": row.medium,
-        "job": row.job, "text": " / ".join(region.text for region in regions if region.text)[:100],
+        "job": row.job, "text": said_of(row.document)[:100],
         "findings": [{"code": item.code, "message": item.message, "blocks": item.blocks}
                      for item in reviews.findings_of(conn, row.iri)],
     }  # fmt: skip
     if brief:
         return said
     return {
-        **said, "by": row.by, "at": row.at, "reason": row.reason, "supersedes": row.supersedes,
+        **said, "measures": dict(measures_of(row.document)), "doubts": row.document.get("vasculum:doubt", []),
+        "by": row.by, "at": row.at, "reason": row.reason, "supersedes": row.supersedes,
         "supersededBy": row.superseded_by, "retraction": row.retraction,
         "public": "yes" if service.is_public(conn, row.iri) else f"no: {service.hidden_because(conn, row)}",
         "regions": [{"text": item.text, "score": item.score, "class": item.label, "box": list(item.box)}

@@ -74,11 +74,12 @@ def similar(
         items = [{"node": hits.origin, **item} for item, hits in best]
         click.echo(json.dumps({"items": items, "problems": problems}, ensure_ascii=False))
     else:
-        _print(best)
+        if not all(hits.problem for hits in found):
+            _print(best)
         for problem in problems:
             click.echo(f"note: {without_control(problem)}", err=True)
     if all(hits.problem for hits in found):
-        raise CommandFailed("no node answered")
+        raise CommandFailed("no node found anything: see the notes" if found else "no node answered")
 
 
 def _read(picture: Path) -> bytes:
@@ -113,8 +114,8 @@ async def ask(
         answer = await transport.send(request)
         document = as_object(parse_json(answer.body, max_bytes=request.max_bytes), "an answer")
         if answer.status != 200:
-            detail = document.get("title")
-            return NodeImages(origin=origin, name=name, problem=f"answered {answer.status}, {detail}")
+            said = [text for key in ("title", "detail") if isinstance(text := document.get(key), str) and text]
+            return NodeImages(origin=origin, name=name, problem=f"answered {answer.status}: {': '.join(said)[:300]}")
         items = tuple(_item(value, origin) for value in get_list(document, "items", max_items=100))
     except (TransportError, DocumentError) as error:
         return NodeImages(origin=origin, name=name, problem=str(error))

@@ -11,8 +11,9 @@ from typing import Any, Final
 
 from linkeddata.errors import DocumentError
 from linkeddata.outputs import parse_output
+from linkeddata.outputs.contracts import NOT_RELEASED
 from linkeddata.presentation import is_polygon, parse_px_per_mm
-from linkeddata.statement import label_of
+from linkeddata.statement import in_order, label_of, measures_of
 from node.access import Door, Viewer, decide
 from node.services.new_bytes import computed_for
 from node.storage.facts import medium_facts, record_facts
@@ -52,6 +53,8 @@ class Overlay:
     state: str
     regions: tuple[Region, ...]
     doubts: tuple[str, ...]
+    measures: tuple[tuple[str, str], ...] = ()
+    """Names and decimal texts."""
     px_per_mm: str = ""
     """Scale that the result measured; empty: it measured none."""
 
@@ -110,7 +113,7 @@ def _published(row: sqlite3.Row) -> Overlay:
     return Overlay(
         contract=row["output"], pipeline=row["pipeline"], environment=row["environment"], job=row["job"] or "",
         iri=row["iri"], path="/annotation/" + row["iri"].rpartition("/")[2], state=row["state"],
-        regions=regions, doubts=tuple(body.get("vasculum:doubt", [])),
+        regions=regions, doubts=tuple(body.get("vasculum:doubt", [])), measures=measures_of(body),
         px_per_mm=next((item[_SCALE] for item in body.get("vasculum:hasRegion", []) if _SCALE in item), ""),
     )  # fmt: skip
 
@@ -127,10 +130,11 @@ def _unpublished(row: sqlite3.Row) -> Overlay | None:
         )
         for item in output.regions()
     )  # fmt: skip
-    if not regions:
+    measures = in_order(row["output"], output.measured())
+    if not regions and (not measures or row["output"] in NOT_RELEASED):
         return None
     return Overlay(
         contract=row["output"], pipeline=row["pipeline"], environment=row["environment"], job="", iri=None, path="",
-        state="not published", regions=regions, doubts=output.doubts,
+        state="not published", regions=regions, doubts=output.doubts, measures=measures,
         px_per_mm=str(next((item.terms[_SCALE] for item in output.regions() if _SCALE in item.terms), "")),
     )  # fmt: skip

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from linkeddata.statement import StatedRegion, regions_of
+from linkeddata.statement import StatedRegion, measures_of, regions_of
 from node.access import STAFF
 from node.services import review, review_rules
 from node.services.review import ReviewError
@@ -64,6 +64,8 @@ class Shown:
     closer: str
     """Address of the crop from the image service; empty when the image is not there any more."""
     regions: tuple[StatedRegion, ...]
+    measures: Sequence[tuple[str, str]]
+    doubts: Sequence[str]
     findings: Sequence[Any]
     score: str
     is_public: bool
@@ -229,6 +231,7 @@ def _shown(conn: sqlite3.Connection, row: ReviewRow, origin: str) -> Shown:
         row=row, path=f"/review/{row.id}", medium_path=row.medium.removeprefix(origin),
         specimens=specimen_names(conn, (item["specimen"] for item in specimens), STAFF, origin), width=width,
         height=height, crop=crop, closer=closer_of(row.image, crop) if is_there else "", regions=regions,
+        measures=measures_of(row.document), doubts=row.document.get("vasculum:doubt", []),
         findings=reviews.findings_of(conn, row.iri), score="" if row.score is None else f"{row.score / 1000:.3f}",
         is_public=review.is_public(conn, row.iri), hidden_because=review.hidden_because(conn, row),
         is_open=is_there and row.superseded_by is None and row.retraction is None,

@@ -5,8 +5,9 @@ import math
 import pytest
 
 from linkeddata.annotation_checks import VOCABULARY, Evidence, check_statement, is_same
+from linkeddata.outputs import objects
 from linkeddata.precision import wilson
-from linkeddata.statement import StatedRegion, proposals_of, summarise
+from linkeddata.statement import StatedRegion, measures_of, proposals_of, said_of, summarise
 from runners.pipelines.barcode import SYMBOLOGIES
 
 IMAGE = "a" * 64
@@ -72,6 +73,33 @@ def test_the_same_is_the_same_in_any_order_and_with_a_pixel_of_jitter() -> None:
 def test_every_class_that_our_pipelines_say_is_in_the_vocabulary() -> None:
     assert VOCABULARY["label-text/1"] == {"print", "uncertain"}
     assert set(SYMBOLOGIES) <= VOCABULARY["barcode/1"]
+    assert set(objects.KINDS) <= VOCABULARY["objects/1"]
+    for kind in objects.KINDS:
+        assert codes(contract="objects/1", regions=(region(text="", label=kind),)) == []
+
+
+def test_a_statement_is_told_in_a_line_whatever_it_is_about() -> None:
+    def place(**said: str) -> dict[str, object]:
+        return {"vasculum:x": 0, "vasculum:y": 0, "vasculum:width": 1, "vasculum:height": 1, **said}
+
+    def measures(**values: str) -> list[dict[str, str]]:
+        return [{"schema:name": name, "schema:value": value} for name, value in values.items()]
+
+    text = {"vasculum:hasRegion": [place(**{"vasculum:text": "Acer"}), place(**{"vasculum:text": "1907"})]}
+    assert said_of(text) == "Acer / 1907"
+    kind = {
+        "vasculum:outputContract": "kind/1", "vasculum:measure": measures(drawer="0.010", sheet="0.950", fluid="0.040"),
+    }  # fmt: skip
+    assert said_of(kind) == "sheet 0.950, fluid 0.040, drawer 0.010", "the likeliest first"
+    scale = {
+        "vasculum:hasRegion": [place(**{"vasculum:score": "0.9"})], "vasculum:measure": measures(pixelsPerMillimetre="23.6"),
+    }  # fmt: skip
+    assert said_of(scale) == "pixelsPerMillimetre 23.6"
+    assert said_of({"vasculum:hasRegion": [place(**{"vasculum:class": "oak"})], "vasculum:answer": "yes"}) == "oak"
+    nothing = {"vasculum:answer": "cannot tell", "vasculum:doubt": ["no ruler was found", "it is blurred"]}
+    assert said_of(nothing) == "cannot tell: no ruler was found"
+    assert said_of({"vasculum:answer": "no"}) == "no"
+    assert measures_of(text) == ()
 
 
 def test_a_value_that_is_said_goes_before_one_that_follows() -> None:

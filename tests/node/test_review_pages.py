@@ -9,13 +9,16 @@ from typing import Any
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 from conftest import NOW
-from federation_world import MANIFEST
+from federation_world import ENVIRONMENT, MANIFEST
 from review_world import ReviewWorld, line, review_world, text_result
 
+from linkeddata.pipeline import PipelineManifest
 from linkeddata.statement import StatedRegion
 from node.app import build_application
+from node.cli.main import run
 from node.folder import NodeFolder
 from node.services import review_rules
+from node.services.job_rules import OfferedPipeline
 from node.storage import reviews
 from node.storage.reviews import Rule
 from node.web.review_pages import Crop, crop_of
@@ -106,6 +109,68 @@ async def test_the_queue_shows_crop_and_boxes_of_closed_images_too_and_nothing_r
     (closed,) = {item for item in pictures if site.world.statement(1).image in item}
     assert (await site.client.get(closed, headers=site.staff)).status == 200
     assert (await site.client.get(closed)).status in (401, 403)
+
+
+IMAGE = {"width": 64, "height": 48}
+WITHOUT_TEXT: dict[str, dict[str, Any]] = {
+    "kind/1": {
+        "image": IMAGE, "kind": "sheet", "doubts": [],
+        "scores": {"sheet": "0.930", "insect": "0.010", "drawer": "0.010", "fluid": "0.020", "slide": "0.010",
+                   "label": "0.010", "other": "0.010"},
+    },
+    "objects/1": {
+        "image": IMAGE, "complete": True, "doubts": [],
+        "objects": [{"kind": "ruler", "score": "0.800", "box": [4, 6, 20, 10], "outline": "4,6 24,6 24,16"}],
+    },
+    "scale/1": {
+        "image": IMAGE, "px_per_mm": "0", "unit": "", "marks": "", "score": "0.000", "rulers": 0, "box": None,
+        "doubts": ["no ruler was found"],
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("contract", "on_pages", "in_public", "in_list"),
+    [
+        (
+            "kind/1",
+            ["sheet 0.930, fluid 0.020"],
+            "<dt>sheet</dt><dd>0.930</dd>",
+            "sheet 0.930, fluid 0.020, drawer 0.010",
+        ),
+        ("objects/1", ["ruler <span>0.800</span>", "ruler 1"], "ruler <span>0.800</span>", "ruler 1"),
+        (
+            "scale/1",
+            ["no ruler was found"],
+            "<dt>Doubt</dt><dd>no ruler was found</dd>",
+            "cannot tell: no ruler was found",
+        ),
+    ],
+)
+async def test_who_decides_sees_what_was_said_where_there_is_no_text(
+    site: Site, contract: str, on_pages: list[str], in_public: str, in_list: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    offer = PipelineManifest(
+        output=contract, name=contract[:-2], version="1.0.0", title="T", description="T", runtime="builtin",
+        implementation="sha256:" + "7" * 64,
+    )  # fmt: skip
+    world = site.world
+    world.offers.append(OfferedPipeline(manifest=offer, environment=ENVIRONMENT, conformance="pass", is_isolated=True))
+    await world.run_job(dict.fromkeys(range(6), WITHOUT_TEXT[contract]), offer=offer)
+    row = world.statement(0, pipeline=offer.digest)
+    assert world.findings(row.iri) == []
+    last = world.specimen(0).rsplit("/", 1)[1]
+    staff, public = await site.page(f"/specimen/{last}"), await site.page(f"/annotation/{row.id}")
+    queue = await site.page(f"/review?output={contract}")
+    for said in on_pages:
+        assert said in await site.page(f"/review/{row.id}") and said in queue and said in staff, said
+    assert in_public in public
+    capsys.readouterr()
+    assert run(["review", "list", str(world.node.settings.folder), "--output", contract]) == 0
+    assert in_list in capsys.readouterr().out
+    assert run(["review", "show", str(world.node.settings.folder), row.id]) == 0
+    shown = capsys.readouterr().out
+    assert "finding" not in shown and in_list.split(": ")[-1].split(", ")[0] in shown
 
 
 async def test_a_form_decides_and_comes_back_to_the_queue(site: Site) -> None:

@@ -76,6 +76,12 @@ async def test_the_page_about_similar_images_runs(
             capsys.readouterr()
             assert await asyncio.to_thread(run, words) == 0, f"{line}: {capsys.readouterr()}"
             said[line] = capsys.readouterr().out
+        broken = tmp_path / "broken.jpg"
+        broken.write_bytes(picture(5)[:2000])
+        assert await asyncio.to_thread(run, ["similar", str(broken), "--node", origin]) == 1
+        shown = capsys.readouterr()
+        assert shown.out == "", "a node that could not look has not said that nothing looks like it"
+        assert "ends early" in shown.err and "see the notes" in shown.err
     answers = {line: out for line, out in said.items() if "--json" in line}
     similar, cluster, duplicates = (json.loads(out) for out in answers.values())
     assert len(similar["items"]) == 3 and {item["node"] for item in similar["items"]} == {origin}
