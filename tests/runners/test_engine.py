@@ -135,7 +135,7 @@ async def test_members_that_no_contract_names_are_not_kept(store: BlobStore) -> 
         await made.wait(1)
         status = made.journal.status(unit.key)
         assert status is not None
-        assert set(json.loads(status.body or b"{}")) == {"image", "measures", "verdicts", "doubts"}
+        assert set(json.loads(status.body or b"{}")) == {"image", "measures", "verdicts", "reasons", "doubts"}
 
 
 async def test_a_reason_is_a_sentence_and_no_way_out_for_pixels(store: BlobStore) -> None:
