@@ -100,18 +100,19 @@ def in_order(contract: str, measures: Mapping[str, str]) -> tuple[tuple[str, str
 
 
 def said_of(document: Mapping[str, Any]) -> str:
-    """What a statement says, in a line: texts and classes, else what was measured, else its answer and why."""
+    """What a statement says, in a line: texts, else what was measured, else classes, else its answer and why."""
     regions = regions_of(document)
     texts = [region.text for region in regions if region.text]
     if texts:
         return " / ".join(texts)
+    answer, doubts = str(document.get("vasculum:answer", "")), document.get("vasculum:doubt", [])
+    if not regions and answer == "cannot tell" and doubts:
+        return f"{answer}: {doubts[0]}"
     measures = measures_of(document)
     if measures:
         return ", ".join(f"{name} {value}" for name, value in measures)
     labels = [region.label for region in regions if region.label]
-    if labels:
-        return " / ".join(labels)
-    return ": ".join([document.get("vasculum:answer", ""), *document.get("vasculum:doubt", [])[:1]])
+    return " / ".join(labels) or ": ".join([answer, *doubts[:1]])
 
 
 def summarise(document: Mapping[str, Any]) -> Summary:

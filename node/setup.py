@@ -50,7 +50,7 @@ registries = [{registries}]
 # What this node offers to compute; docs/reference-pipelines.md lists what else there is.
 pipelines = ["label-text", "barcode", "quality"]
 # Which of them run by themselves over new images; what they find waits for a person (vasculum review).
-on_new_images = []
+# on_new_images = ["label-text", "barcode"]
 # Worker processes per pipeline.
 workers = 1
 

@@ -78,7 +78,7 @@ def keep_result(
     row = conn.execute(f"{_RESULTS} AND ju.ordinal = ?", (job.id, ordinal)).fetchone()
     if row is None or row["step"] in NOT_RELEASED:
         return
-    iri = _keep(conn, row, job, origin=origin, labels=labels, asked=False, now=now)
+    iri = _keep(conn, row, job, origin=origin, labels=labels, asked=False, replaces=True, now=now)
     review.supersede_older(conn, iri, now=now)
 
 
@@ -109,7 +109,7 @@ def take_results(
 
 def _keep(
     conn: sqlite3.Connection, row: sqlite3.Row, job: JobRow, *, origin: str, labels: frozenset[str], asked: bool,
-    now: datetime,
+    now: datetime, replaces: bool = False,
 ) -> str:  # fmt: skip
     """The IRI of the statement behind a row, which is made and checked when it is new."""
     iri = records.iri_of(
@@ -138,16 +138,21 @@ def _keep(
         pipeline=row["pipeline"], environment=row["environment"], work_key=row["work_key"], job=job.id,
         document=document, summary=summarise(document), asked=asked,
     )  # fmt: skip
-    reviews.add(conn, statement, _check(conn, row, iri, image, document, output, labels), now=now)
+    reviews.add(conn, statement, _check(conn, row, iri, image, document, output, labels, replaces=replaces), now=now)
     return iri
 
 
 def _check(
     conn: sqlite3.Connection, row: sqlite3.Row, iri: str, image: str, document: dict[str, Json], output: Output,
-    labels: frozenset[str],
+    labels: frozenset[str], *, replaces: bool,
 ) -> tuple[CheckFinding, ...]:  # fmt: skip
     medium = conn.execute("SELECT image, width, height, state FROM medium WHERE iri = ?", (row["medium"],)).fetchone()
-    others = reviews.others_about(conn, row["medium"], row["step"], but=iri)
+    others = {item.iri: item for item in reviews.others_about(conn, row["medium"], row["step"], but=iri)}
+    if replaces:  # an older version that says the same is replaced, not repeated
+        for item in reviews.of_older_versions(
+            conn, pipeline=row["pipeline"], medium=row["medium"], output=row["step"], image=image
+        ):
+            others.pop(item.iri, None)
     return check_statement(
         contract=row["step"],
         image=image,
@@ -158,6 +163,6 @@ def _check(
         if medium is None or medium["state"] != "active"
         else Evidence(image=medium["image"], width=medium["width"], height=medium["height"]),
         labels=labels,
-        others={item.iri: regions_of(item.document) for item in others},
+        others={item.iri: regions_of(item.document) for item in others.values()},
         conformance=row["verdict"] or "none",
     )

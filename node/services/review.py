@@ -274,7 +274,9 @@ def supersede_older(conn: sqlite3.Connection, iri: str, *, now: datetime) -> lis
     if new is None or new.supersedes is not None:
         return []
     replaced: list[str] = []
-    for old in reviews.of_older_versions(conn, new):
+    for old in reviews.of_older_versions(
+        conn, pipeline=new.pipeline, medium=new.medium, output=new.output, image=new.image
+    ):
         if old.state == "rejected":
             continue
         conn.execute("UPDATE review SET supersedes = ?, asked = max(asked, ?) WHERE iri = ?", (old.iri, old.asked, iri))

@@ -196,14 +196,16 @@ def others_about(conn: sqlite3.Connection, medium: str, output: str, *, but: str
     return [_row(row) for row in rows.fetchall()]
 
 
-def of_older_versions(conn: sqlite3.Connection, new: ReviewRow) -> list[ReviewRow]:
+def of_older_versions(
+    conn: sqlite3.Connection, *, pipeline: str, medium: str, output: str, image: str
+) -> list[ReviewRow]:
     """What other versions of the same pipeline say about the same image and nobody corrected; accepted ones last."""
     rows = conn.execute(
         """SELECT v.* FROM review v JOIN pipeline p ON p.digest = v.pipeline JOIN pipeline q ON q.digest = ?
            WHERE v.medium = ? AND v.output = ? AND v.image = ? AND v.maker = 'machine' AND v.pipeline <> q.digest
              AND p.name = q.name AND v.superseded_by IS NULL AND v.retraction IS NULL
            ORDER BY v.state = 'accepted', v.created, v.iri""",
-        (new.pipeline, new.medium, new.output, new.image),
+        (pipeline, medium, output, image),
     )
     return [_row(row) for row in rows.fetchall()]
 

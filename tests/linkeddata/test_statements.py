@@ -98,6 +98,7 @@ def test_a_statement_is_told_in_a_line_whatever_it_is_about() -> None:
     assert said_of({"vasculum:hasRegion": [place(**{"vasculum:class": "oak"})], "vasculum:answer": "yes"}) == "oak"
     nothing = {"vasculum:answer": "cannot tell", "vasculum:doubt": ["no ruler was found", "it is blurred"]}
     assert said_of(nothing) == "cannot tell: no ruler was found"
+    assert said_of({**nothing, "vasculum:measure": measures(certainty="0.000")}) == said_of(nothing)
     assert said_of({"vasculum:answer": "no"}) == "no"
     assert measures_of(text) == ()
 

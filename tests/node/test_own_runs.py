@@ -266,6 +266,8 @@ async def test_a_new_version_supersedes_what_waits_and_erases_nothing(node: Smal
     assert found[old[3].iri].superseded_by is None, "what was rejected stays rejected"
     with node.database.reader() as conn:
         assert {row.iri for row in reviews.find(conn, reviews.Rule(), state="pending")} == {row.iri for row in new}
+        said = {row.iri: [item.code for item in reviews.findings_of(conn, row.iri)] for row in new}
+    assert all("duplicate" not in codes for codes in said.values()), "what is replaced is not repeated"
     assert begin(node, RunTarget.of(NEWER), only_older=True) == [], "once is enough"
 
 
