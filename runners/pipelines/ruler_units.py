@@ -22,6 +22,8 @@ from runners.pipelines.ruler_chains import Chain, Vectors
 MM_PER_INCH: Final = 25.4
 MIN_EXPLAINED: Final = 0.7
 """Share of the variance of tick lengths that a pattern must explain."""
+MIN_IN_RANK: Final = 0.8
+"""Share of the longer ticks that must be as long as their rank says; strokes that are no ruler agree by chance only."""
 FIGURE_CONTRAST: Final = 0.1
 """Step of brightness, in contrasts of a tick, that counts as a stroke of a figure."""
 MIN_RANK_STEP: Final = 0.1
@@ -396,10 +398,20 @@ def _explained(lengths: Vectors, pattern: Pattern) -> tuple[float, int]:
         means = [float(np.median(group)) for group in groups]
         if min(np.diff(means)) < max(1.0, MIN_RANK_STEP * (means[-1] - means[0])):
             continue
+        if _in_rank(lengths, rank, means) < MIN_IN_RANK:
+            continue
         within = sum(float(((group - group.mean()) ** 2).sum()) for group in groups)
         if 1 - within / total > best:
             best, place = 1 - within / total, shift
     return best, place
+
+
+def _in_rank(lengths: Vectors, rank: np.ndarray[Any, np.dtype[np.int64]], means: list[float]) -> float:
+    """Share of the ticks above the lowest rank whose length is nearest to that of their own rank."""
+    nearest = np.abs(lengths[:, None] - np.array(means)[None, :]).argmin(axis=1)
+    own = np.searchsorted(np.unique(rank), rank)
+    longer = own > 0
+    return float((nearest == own)[longer].mean()) if longer.any() else 0.0
 
 
 def _by_divided_unit(strip: Strip, ticks: _Ticks, others: Sequence[Chain]) -> Reading | None:

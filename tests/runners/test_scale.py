@@ -47,6 +47,11 @@ def test_what_only_looks_like_a_ruler_has_no_scale(kind: str) -> None:
     assert found.reason
 
 
+def test_squared_paper_at_a_slant_has_no_scale() -> None:
+    made = scene(5015, kind="grid")
+    assert find_scale(grey(made.pixels)).px_per_mm == 0, made.what
+
+
 def test_sixteenths_are_not_taken_for_eighths_where_the_inch_is_no_longer_than_the_half() -> None:
     sheet = np.full((300, 1400), 240, dtype=np.uint8)
     for number in range(16 * 3 + 1):
