@@ -210,7 +210,9 @@ def prepare_row(
     )
 
 
-def specimen_record(row: SourceRow, said: RowSaid, *, iri: str, media: list[str], rules: RowRules) -> NewRecord:
+def specimen_record(
+    row: SourceRow, said: RowSaid, *, iri: str, media: list[str], rules: RowRules, hides_media: bool = False
+) -> NewRecord:
     """The record of a row.
 
     Args:
@@ -219,13 +221,16 @@ def specimen_record(row: SourceRow, said: RowSaid, *, iri: str, media: list[str]
         iri: of the record.
         media: IRIs of its media that are not private.
         rules: of its source.
+        hides_media: others of its media are private, by another row: their names are not said either.
     """
-    protection = said.protection
+    protection, fields = said.protection, said.protection.fields
+    if hides_media and protection.access is not AccessClass.PRIVATE:
+        fields = {term: value for term, value in fields.items() if term != "dwc:associatedMedia"}
     return NewRecord(
         kind="specimen",
         iri=iri,
         body=build_specimen(
-            iri=iri, fields=protection.fields, media=media, licence=_licence_of(protection, rules.source),
+            iri=iri, fields=fields, media=media, licence=_licence_of(protection, rules.source),
             access=protection.access, organisation=rules.organisation,
             local_contexts=find_local_contexts([row.fields], only_known=protection.is_sensitive),
             mids_level=said.said.mids.level, issues=said.said.codes, canonical_name=said.said.canonical_name,

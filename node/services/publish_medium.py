@@ -82,6 +82,8 @@ class MediumOutcome:
     is_changed: bool
     is_replaced: bool
     """It had other bytes before, of another picture."""
+    is_turned: bool = False
+    """It is private and was not, or the other way round: what names it has to say so."""
     left_behind: tuple[str, ...] = ()
     """Then: keys of its other files that have the bytes which they had before."""
 
@@ -144,6 +146,8 @@ def publish_medium(conn: sqlite3.Connection, exposure: Exposure, context: RowCon
         queue_pipelines(conn, [(iri, image)], reason=NEW, now=context.now)
     return MediumOutcome(
         iri=iri, access=view.access, is_changed=published.outcome != "unchanged", is_replaced=is_replaced,
+        is_turned=known is not None
+        and (known["access"] == AccessClass.PRIVATE) != (view.access is AccessClass.PRIVATE),
         left_behind=_left_behind(exposure, known["key"] if known else "", was, files) if is_replaced else (),
     )  # fmt: skip
 

@@ -15,6 +15,7 @@ from node.services.ingest_rules import Protection
 from node.services.intake_bytes import WITHDRAWN_CODE
 from node.services.prepare_row import look_at, specimen_record
 from node.services.publish_medium import (
+    MediumOutcome,
     RowContext,
     enforce_classes,
     publish_medium,
@@ -22,7 +23,7 @@ from node.services.publish_medium import (
     tombstone,
     withdraw_medium,
 )
-from node.storage import corrections, issues, records
+from node.storage import corrections, forget, issues, records
 from node.storage.search_index import index_specimen
 
 _TRIPLET: Final = ("dwc:institutionCode", "dwc:collectionCode", "dwc:catalogNumber")
@@ -54,7 +55,8 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
     named = row if len(media) == len(row.media) else replace(row, media=media, known_bytes=None)
     outcomes = [publish_medium(conn, item, context) for item in context.exposures(conn, named)]
     shown = [item.iri for item in outcomes if item.access is not AccessClass.PRIVATE]
-    record = specimen_record(row, looked, iri=iri, media=shown, rules=context.rules)
+    hides_media = len(shown) < len(outcomes)
+    record = specimen_record(row, looked, iri=iri, media=shown, rules=context.rules, hides_media=hides_media)
     published = records.publish(conn, record, now=context.now)
     if protection.is_sensitive:
         _forget_names(conn, iri, protection)
@@ -78,6 +80,8 @@ def publish_row(conn: sqlite3.Connection, row: SourceRow, context: RowContext) -
         _drop_media(conn, iri, {item.iri for item in outcomes}, context)
         enforce_classes(conn, before | _images_of(conn, iri), now=context.now)
     index_specimen(conn, iri)
+    for item in outcomes:
+        _tell_others(conn, iri, item, context)
     is_changed = any(item.is_changed for item in outcomes)
     return RowOutcome(
         outcome="changed" if published.outcome == "unchanged" and is_changed else published.outcome,
@@ -183,9 +187,44 @@ def _drop_media(
             continue
         if context.intake.specimens_of(item["key"]):
             conn.execute("DELETE FROM medium_specimen WHERE medium = ? AND specimen = ?", (item["iri"], specimen))
-            publish_medium(conn, context.exposure_with(conn, item["key"]), context)
+            outcome = publish_medium(conn, context.exposure_with(conn, item["key"]), context)
+            _tell_others(conn, specimen, outcome, context)
         elif not keep_links:
             conn.execute("DELETE FROM medium_specimen WHERE medium = ? AND specimen = ?", (item["iri"], specimen))
+
+
+def _tell_others(conn: sqlite3.Connection, specimen: str, medium: MediumOutcome, context: RowContext) -> None:
+    """Records of other rows name a medium that became private no more, nor do their older versions; or name it again.
+
+    A record that goes with this archive, or has another key in it, is left to that.
+    """
+    if not medium.is_turned:
+        return
+    if medium.access is AccessClass.PRIVATE:
+        forget.purge_versions(conn, specimen, medium.iri)
+    others = conn.execute(
+        """SELECT r.key, r.iri FROM medium_specimen s JOIN source_row r ON r.iri = s.specimen
+           WHERE s.medium = ? AND s.specimen <> ? AND r.source = ? AND r.state = 'present' ORDER BY r.key""",
+        (medium.iri, specimen, context.intake.source),
+    ).fetchall()
+    for other in others:
+        row = context.intake.row(other["key"])
+        if row is None:
+            continue
+        media = conn.execute(
+            """SELECT m.iri, m.access FROM medium_specimen s JOIN medium m ON m.iri = s.medium
+               WHERE s.specimen = ? AND m.state = 'active' ORDER BY s.ordinal, m.iri""",
+            (other["iri"],),
+        ).fetchall()
+        shown = [item["iri"] for item in media if item["access"] != AccessClass.PRIVATE]
+        looked = look_at(row, context.rules, context.checker, today=context.now.date())
+        record = specimen_record(
+            row, looked, iri=other["iri"], media=shown, rules=context.rules, hides_media=len(shown) < len(media)
+        )
+        records.publish(conn, record, now=context.now)
+        if medium.access is AccessClass.PRIVATE:
+            forget.purge_versions(conn, other["iri"], medium.iri)
+        index_specimen(conn, other["iri"])
 
 
 def _rekey(conn: sqlite3.Connection, source: str, old_key: str, new_key: str) -> None:

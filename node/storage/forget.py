@@ -112,7 +112,7 @@ def forget(conn: sqlite3.Connection, image: str, *, reason: str, names: Iterable
         _forget_variant(conn, medium, image, now)
     for medium in traces.earlier:
         conn.execute("DELETE FROM medium_version WHERE iri = ? AND image = ?", (medium, image))
-        _purge_versions(conn, medium, image)
+        purge_versions(conn, medium, image)
     for specimen in traces.specimens:
         _unlink_media(conn, specimen, traces.media, now)
     for specimen in sorted(spoken_of.union(traces.specimens)):
@@ -167,7 +167,7 @@ def _forget_variant(conn: sqlite3.Connection, medium: str, image: str, now: date
         )  # fmt: skip
         published = records.publish(conn, record, now=now)
         conn.execute("UPDATE medium SET version = ? WHERE iri = ?", (published.version, medium))
-    _purge_versions(conn, medium, image)
+    purge_versions(conn, medium, image)
 
 
 def _forget_file(conn: sqlite3.Connection, medium: str, keys: Collection[str]) -> None:
@@ -203,10 +203,10 @@ def _unlink_media(conn: sqlite3.Connection, specimen: str, media: tuple[str, ...
         )  # fmt: skip
         records.publish(conn, record, now=now)
     for medium in media:
-        _purge_versions(conn, specimen, medium)
+        purge_versions(conn, specimen, medium)
 
 
-def _purge_versions(conn: sqlite3.Connection, iri: str, text: str) -> None:
+def purge_versions(conn: sqlite3.Connection, iri: str, text: str) -> None:
     """Removes older versions that say ``text``, with their salts."""
     conn.execute(
         """DELETE FROM record_version WHERE iri = ?1 AND instr(body, CAST(?2 AS BLOB)) > 0

@@ -138,3 +138,55 @@ def test_a_second_ingest_waits_its_turn(tmp_path: Path) -> None:
         pass
     with ingest_lock(tmp_path):
         pass
+
+
+CLOSED = "[[sources.collection.rules]]\nfield = 'collectionCode'\nmatch = 'closed'\naccess = 'private'\n"
+OPEN_ROW, CLOSED_ROW = "1,open,Planta una,donor-x.jpg|own.jpg", "2,closed,Planta bina,donor-x.jpg"
+
+
+def table(folder: Path, *rows: str) -> Path:
+    """A list of specimens with the names of their images."""
+    folder.mkdir(exist_ok=True)
+    (folder / "donor-x.jpg").write_bytes(jpeg(1))
+    (folder / "own.jpg").write_bytes(jpeg(2))
+    (folder / "list.csv").write_text("\n".join(("Nr,Coll,Art,Bild", *rows)) + "\n", "utf-8")
+    (folder / "list.csv.mapping.toml").write_text(
+        '[table]\ndelimiter = ","\nencoding = "UTF-8"\n[columns]\n"Nr" = "dwc:catalogNumber"\n'
+        '"Coll" = "dwc:collectionCode"\n"Art" = "dwc:scientificName"\n"Bild" = "dwc:associatedMedia"\n',
+        "utf-8",
+    )
+    return folder / "list.csv"
+
+
+def public(node: NodeFolder) -> bytes:
+    """Every version of every public record of a specimen."""
+    with node.database.reader() as conn:
+        rows = conn.execute(
+            """SELECT r.body, v.body AS older FROM record r JOIN record_version v ON v.iri = r.iri
+               WHERE r.kind = 'specimen' AND r.access < 2"""
+        ).fetchall()
+    return b"\n".join(bytes(row["body"]) + bytes(row["older"]) for row in rows)
+
+
+def media_iri(node: NodeFolder, key: str) -> bytes:
+    with node.database.reader() as conn:
+        row = conn.execute("SELECT iri FROM medium WHERE key = ?", (key,)).fetchone()
+    return str(row["iri"]).encode()
+
+
+@pytest.mark.parametrize("is_later", [False, True])
+def test_no_public_record_names_an_image_that_another_row_makes_private(
+    make_node: Make, tmp_path: Path, is_later: bool
+) -> None:
+    node = make_node(settings=CLOSED)
+    if is_later:
+        again(node, table(tmp_path / "a", OPEN_ROW))
+        assert b"donor-x.jpg" in public(node)
+    again(node, table(tmp_path / "a", OPEN_ROW, CLOSED_ROW))
+    assert media_iri(node, "own.jpg") in public(node)
+    assert media_iri(node, "donor-x.jpg") not in public(node)
+    assert b"donor-x" not in public(node)
+    again(node, table(tmp_path / "a", OPEN_ROW, CLOSED_ROW.replace("donor-x", "own")))
+    assert media_iri(node, "donor-x.jpg") in public(node), "no private row names it any more"
+    assert media_iri(node, "own.jpg") not in public(node)
+    assert again(node, table(tmp_path / "a", OPEN_ROW, CLOSED_ROW.replace("donor-x", "own"))).changed == 0
