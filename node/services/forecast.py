@@ -50,12 +50,15 @@ class Default:
 PIPELINES: Final[Mapping[str, Default]] = {
     "label-text": Default(seconds_each=0.0, seconds_per_mp=1.2, bytes_each=1_000),
     "barcode": Default(seconds_each=0.0, seconds_per_mp=0.17, bytes_each=50),
-    "quality": Default(seconds_each=0.0, seconds_per_mp=0.02, bytes_each=220),
+    "quality": Default(seconds_each=0.0, seconds_per_mp=0.02, bytes_each=400),
     "segment": Default(seconds_each=0.3, seconds_per_mp=0.012, bytes_each=15_000),
     "objects": Default(seconds_each=0.38, seconds_per_mp=0.014, bytes_each=5_000),
     "traits": Default(seconds_each=0.0, seconds_per_mp=0.011, bytes_each=1_500),
     "chart": Default(seconds_each=0.0, seconds_per_mp=0.1, bytes_each=2_200),
     "scale": Default(seconds_each=0.0, seconds_per_mp=0.12, bytes_each=220),
+    "embed": Default(seconds_each=0.002, seconds_per_mp=0.012, bytes_each=4_500),
+    "kind": Default(seconds_each=0.0, seconds_per_mp=0.011, bytes_each=190),
+    "duplicates": Default(seconds_each=0.007, seconds_per_mp=0.013, bytes_each=1_020),
 }
 PREVIEW: Final = Default(seconds_each=0.2, seconds_per_mp=0.03, bytes_each=75_000)
 """The constant part is the process that decodes behind walls."""

@@ -12,6 +12,7 @@ import pytest
 from conftest import NOW, ROOT, ingest, jpeg, rows_of, write_archive
 
 from cas.leaves import build_leaf_table
+from linkeddata.outputs.contracts import HIDDEN_STEPS, STEPS
 from node.app import CARE_SLICE_S, CARE_TICK_S
 from node.cli.main import run
 from node.config import parse_settings
@@ -98,7 +99,7 @@ def test_each_cost_by_hand() -> None:
     assert figures("[images] preview_px") == (200_000 * 10**6, round((0.2 + 20 * 0.03) * 10**6 / 86_400, 3))
     assert figures("pyramids") == (3_210_000_000_000, round(20e12 / 60e6 * 0.5 / 86_400, 3))
     assert figures("[jobs] pipelines: barcode") == (80 * 10**6, round(500_000 / 86_400, 3))
-    assert figures("[jobs] pipelines: quality") == (220 * 10**6, round(0.02 * 20 * 10**6 / 86_400, 3))
+    assert figures("[jobs] pipelines: quality") == (400 * 10**6, round(0.02 * 20 * 10**6 / 86_400, 3))
     assert figures("[jobs] pipelines: label-text") == (10**9, round(1.2 * 20 * 10**6 / 86_400, 3))
     assert figures("an archive tier") == (10**12, round((1000 + 1200 + 110) / 86_400, 3))
     assert figures("a copy of everything") == (401 * 10**10, round((4010 + 4812 + 1210) / 86_400, 3))
@@ -142,6 +143,10 @@ def test_a_limit_that_does_not_suffice_is_said_with_one_that_does() -> None:
 
 def test_the_share_of_the_time_is_that_of_the_node() -> None:
     assert module.CARE_SHARE == CARE_SLICE_S / CARE_TICK_S
+
+
+def test_every_pipeline_that_comes_with_a_node_has_a_default() -> None:
+    assert set(module.PIPELINES) == set(STEPS) - HIDDEN_STEPS
 
 
 def test_every_default_stands_in_the_documentation() -> None:
