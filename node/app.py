@@ -45,7 +45,7 @@ from node.services.remote_media import RemoteMedia
 from node.services.remote_needs import RemoteNeeds
 from node.services.retract import finish_begun as finish_retractions
 from node.services.schedule import Schedule
-from node.services.similar import Similarity, embedding_digest, embedding_entry
+from node.services.similar import REGIONS, Similarity, embedding_digest, embedding_entry, regions_digest
 from node.services.tiers import TierWork, open_tiering
 from node.services.withdraw import WithdrawalPending, finish_begun
 from node.storage.journal import SqliteJournal
@@ -194,6 +194,9 @@ def build_application(
     app[ENGINE] = engine
     app[JOBS] = jobs
     app[similar_api.SIMILAR] = Similarity(folder.database, settings, embedding_digest(catalogue))
+    app[similar_api.SIMILAR_REGIONS] = Similarity(
+        folder.database, settings, regions_digest(catalogue), contract=REGIONS
+    )
     app[similar_api.EMBEDDER] = Embedder(
         embedding_entry(catalogue),
         WorkerSettings(
@@ -321,7 +324,8 @@ async def _run_engine(app: web.Application) -> AsyncIterator[None]:
 async def _run_similarity(app: web.Application) -> AsyncIterator[None]:
     yield
     await app[similar_api.EMBEDDER].close()
-    await asyncio.to_thread(app[similar_api.SIMILAR].close)
+    for key in (similar_api.SIMILAR, similar_api.SIMILAR_REGIONS):
+        await asyncio.to_thread(app[key].close)
 
 
 async def _run_pictures(app: web.Application) -> AsyncIterator[None]:
@@ -428,12 +432,15 @@ async def _do_own_work(app: web.Application) -> None:
             queue = partial(enqueue_own_work, offer=offer, offers=offers, images=images, now=app[CLOCK]())
             await database.write(queue)
             app[ENGINE].wake()
-    similarity, version = app[similar_api.SIMILAR], database.version()
+    version = database.version()
     if (version is not None and version == work.seen_version) or time.monotonic() < work.follow_not_before:
         return  # nothing was written since, or the last comparison of a large collection is not long past
-    if await asyncio.to_thread(similarity.is_behind):
-        started = time.monotonic()
-        await asyncio.to_thread(similarity.follow)
+    started, is_behind = time.monotonic(), False
+    for similarity in (app[similar_api.SIMILAR], app[similar_api.SIMILAR_REGIONS]):
+        if await asyncio.to_thread(similarity.is_behind):
+            is_behind = True
+            await asyncio.to_thread(similarity.follow)
+    if is_behind:
         work.follow_not_before = time.monotonic() + FOLLOW_PAUSE * (time.monotonic() - started)
     work.seen_version = version
 

@@ -21,6 +21,7 @@ BUILT_IN: Final[Mapping[str, str]] = {
     "scale": "runners.pipelines.scale:Scale",
     "objects": "runners.pipelines.objects:Objects",
     "traits": "runners.pipelines.traits:Traits",
+    "embed-objects": "runners.pipelines.embed_objects:EmbedObjects",
     "network-probe": "runners.pipelines.network_probe:NetworkProbe",
 }
 

@@ -25,6 +25,7 @@ SECTIONS = {
     "scale": "benchmarks.accuracy.scale",
     "objects": "benchmarks.accuracy.objects",
     "traits": "benchmarks.accuracy.traits",
+    "embed-objects": "benchmarks.accuracy.embed_objects",
 }
 """Pipeline -> the module that judges it."""
 

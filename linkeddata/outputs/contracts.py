@@ -11,6 +11,7 @@ from linkeddata.outputs import (
     classes,
     duplicates,
     embed,
+    embed_objects,
     kind,
     label_text,
     network_probe,
@@ -35,6 +36,7 @@ _PARSERS: Final[Mapping[str, Callable[[dict[str, Json], ImageSize], Output]]] = 
     "scale/1": scale.parse,
     "objects/1": objects.parse,
     "traits/1": traits.parse,
+    "embed-objects/1": embed_objects.parse,
     "network-probe/1": network_probe.parse,
 }
 CONTRACTS: Final = tuple(_PARSERS)
@@ -51,6 +53,7 @@ STEPS: Final[Mapping[str, str]] = {
     "scale": "scale/1",
     "objects": "objects/1",
     "traits": "traits/1",
+    "embed-objects": "embed-objects/1",
     "network-probe": "network-probe/1",
 }
 """Name of a pipeline that comes with a node -> its output contract: what jobs, settings and commands call it."""
@@ -58,7 +61,7 @@ PREVIOUS_STEPS: Final[Mapping[str, str]] = {"quality@1.0.0": "quality/1"}
 """The same for earlier versions that still run, as ``name@version``."""
 HIDDEN_STEPS: Final = frozenset({"network-probe"})
 """Not offered to people: they prove something about the node."""
-NOT_RELEASED: Final[frozenset[str]] = frozenset({"embed/1", "duplicates/1"})
+NOT_RELEASED: Final[frozenset[str]] = frozenset({"embed/1", "embed-objects/1", "duplicates/1"})
 """Contracts whose results stay in the node: no job may ask for them, nothing of them is published."""
 
 

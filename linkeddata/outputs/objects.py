@@ -21,6 +21,7 @@ from linkeddata.outputs.shape import (
 )
 
 KINDS: Final = ("specimen", "label", "barcode", "ruler", "chart", "stamp", "envelope", "other")
+"""A new one comes at the end: files of vectors hold their places."""
 MAX_OBJECTS: Final = 60
 """A drawer has hundreds; beyond this there are too many to be told apart surely."""
 

@@ -13,7 +13,7 @@ from node.cli.errors import CommandFailed, UserError
 from node.cli.saved_selections import WHERE_OPTION, chosen
 from node.config import ConfigError, load_settings
 from node.services.cluster import NEIGHBOURS, THRESHOLD, groups
-from node.services.similar import Similarity, embedding_digest
+from node.services.similar import IMAGES, REGIONS, Similarity, embedding_digest, regions_digest
 from node.storage.db import Database, DatabaseError
 from runners.catalogue import Catalogue
 
@@ -25,7 +25,7 @@ from runners.catalogue import Catalogue
     "--threshold", type=click.FloatRange(0.0, 1.0), default=THRESHOLD, show_default=True,
     help="Cosine from which two are alike.",
 )  # fmt: skip
-@click.option("--regions", is_flag=True, help="Regions of images (labels, stamps) instead of whole images.")
+@click.option("--regions", is_flag=True, help="Objects on images (labels, charts, specimens) instead of whole images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def cluster(node_dir: Path, where: str, threshold: float, regions: bool, as_json: bool) -> None:
     """Group images of NODE_DIR that look alike: each two joined are among the nearest of each other."""
@@ -39,12 +39,13 @@ def cluster(node_dir: Path, where: str, threshold: float, regions: bool, as_json
         raise UserError(str(error)) from error
     except DatabaseError as error:
         raise CommandFailed(str(error)) from error
-    similarity = Similarity(database, settings, embedding_digest(Catalogue.of(("embed",))))
+    pipeline = regions_digest(Catalogue.of(())) if regions else embedding_digest(Catalogue.of(("embed",)))
+    similarity = Similarity(database, settings, pipeline, contract=REGIONS if regions else IMAGES)
     try:
         similarity.follow()
         with database.reader(limit_s=None) as conn:
             near, media = similarity.neighbours(
-                conn, STAFF, None if selection.tree == All() else selection, count=NEIGHBOURS, is_regions=regions,
+                conn, STAFF, None if selection.tree == All() else selection, count=NEIGHBOURS,
                 progress=_show if sys.stderr.isatty() else lambda _done, _total: None,
             )  # fmt: skip
     finally:
@@ -59,9 +60,14 @@ def cluster(node_dir: Path, where: str, threshold: float, regions: bool, as_json
         click.echo(f"group {number}: {len(group)}")
         for name in group:
             item = media[name]
-            click.echo(f"  {item['medium']}{' ' + str(item['box']) if item['box'] else ''}")
+            click.echo(f"  {item['medium']}{' ' + str(item['box']) + ' ' + item['class'] if item['box'] else ''}")
     noun, what = "group" if len(found) == 1 else "groups", "regions" if regions else "images"
     click.echo(f"{len(found)} {noun}; {len(near):,} {what} compared")
+    if regions and not near:
+        click.echo(
+            "note: no region has a vector: name objects and embed-objects in [jobs] pipelines and let the node run",
+            err=True,
+        )
 
 
 def _show(done: int, total: int) -> None:

@@ -17,7 +17,7 @@ from node.storage.db import Database
 @click.command(epilog="Example: vasculum reindex hortus/")
 @click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
 def reindex(node_dir: Path) -> None:
-    """Rebuild what NODE_DIR searches in: the search tables, and the file of vectors. Safe beside a running server.
+    """Rebuild what NODE_DIR searches in: the search tables, and the files of vectors. Safe beside a running server.
 
     The tables are built beside those in use, which go on answering, and take over at once. Needs as much room on the
     disk as they take. Ctrl-C is safe: nothing has changed then.
@@ -43,12 +43,16 @@ def reindex(node_dir: Path) -> None:
 
 
 def _vectors(node_dir: Path, database: Database) -> int:
-    """The file of vectors, from the results of ``embed``; nothing where there are none."""
-    from node.services.similar import Similarity, embedding_digest
+    """The files of vectors, from the results of ``embed`` and ``embed-objects``; nothing where there are none."""
+    from node.services.similar import IMAGES, REGIONS, Similarity, embedding_digest, regions_digest
     from runners.catalogue import Catalogue
 
-    similarity = Similarity(database, load_settings(node_dir), embedding_digest(Catalogue.of(("embed",))))
-    try:
-        return similarity.rebuild()
-    finally:
-        similarity.close()
+    count, settings = 0, load_settings(node_dir)
+    pipelines = {IMAGES: embedding_digest(Catalogue.of(("embed",))), REGIONS: regions_digest(Catalogue.of(()))}
+    for contract, pipeline in pipelines.items():
+        similarity = Similarity(database, settings, pipeline, contract=contract)
+        try:
+            count += similarity.rebuild()
+        finally:
+            similarity.close()
+    return count

@@ -43,7 +43,7 @@ from node.services.annotate import keep_result, publish_result
 from node.services.job_rules import JobNotTaken, OfferedPipeline
 from node.services.job_spec import OWN_RUN, spec_of
 from node.services.job_units import is_runnable, plan_unit, with_upstream
-from node.services.own_work import is_own
+from node.services.own_work import stays_here
 from node.storage import jobs as store
 from node.storage import journal, people
 from node.storage.db import Database, DatabaseError
@@ -290,7 +290,7 @@ class JobService:
 
         def read(conn: sqlite3.Connection) -> str | None:
             facts = bytes_facts(conn, ContentId.from_hex(unit.image))
-            if is_own(unit.output) and facts.exists:
+            if facts.exists and stays_here(conn, unit):
                 return None  # its result stays here, and is looked at only by whom the image is open to
             seen = decide(Viewer(kid="any"), Door.JOB, facts)
             if seen.allowed or (facts.exists and own_runs.is_wanted(conn, unit.key)):

@@ -1,8 +1,10 @@
 """What a node computes for itself: pipelines whose results never leave it run over every image by themselves.
 
-``embed`` and ``duplicates`` serve searching and care of the collection; no job may ask for them. When ``[jobs]
-pipelines`` names one, its units are queued behind everything that researchers wait for, a few at a time, for every
-image whose bytes are here, whatever its access class: results are looked at only by whom the image is open to.
+``embed``, ``embed-objects`` and ``duplicates`` serve searching and care of the collection; no job may ask for them.
+When ``[jobs] pipelines`` names one, its units are queued behind everything that researchers wait for, a few at a time,
+for every image whose bytes are here, whatever its access class: results are looked at only by whom the image is open
+to. What they take (``objects``) is computed for them on the same images, and released only with a job that asks for it
+and may have it.
 
 Invariants:
 - Idempotent: a unit that is known is not queued again, but for those that failed in a way that passes.
@@ -18,6 +20,7 @@ from datetime import datetime
 from typing import Final
 
 from linkeddata.outputs.contracts import NOT_RELEASED
+from linkeddata.pipeline import WorkUnit
 from node.services.job_rules import OfferedPipeline
 from node.services.job_units import is_runnable, plan_unit
 from node.storage import journal
@@ -111,9 +114,19 @@ def enqueue(
     return journal.enqueue(conn, units, now=now)
 
 
-def is_own(output: str) -> bool:
-    """Whether results of a contract never leave the node."""
-    return output in NOT_RELEASED
+def stays_here(conn: sqlite3.Connection, unit: WorkUnit) -> bool:
+    """Whether a unit is the node's own work: its results never leave the node, or one that waits for it is such."""
+    if unit.output in NOT_RELEASED:
+        return True
+    row = conn.execute(
+        f"""WITH RECURSIVE above (work_key) AS (
+             VALUES (?)
+             UNION SELECT n.work_key FROM unit_need n JOIN above ON n.upstream = above.work_key)
+           SELECT 1 FROM above JOIN unit u ON u.work_key = above.work_key
+           WHERE u.output IN ({",".join("?" * len(NOT_RELEASED))}) AND u.state IN ('queued', 'leased') LIMIT 1""",  # noqa: S608 - question marks
+        (unit.key, *sorted(NOT_RELEASED)),
+    ).fetchone()
+    return row is not None
 
 
 def _is_known(conn: sqlite3.Connection, offer: OfferedPipeline, image: str) -> bool:

@@ -1,7 +1,8 @@
 """Vectors of images and of regions in one append-only file, with exact search by two stages.
 
 Owns the files ``vectors/<pipeline>.vec``: a head of 4,096 bytes, then records of one size, each with the SHA-256 of its
-image, the box of its region (zeros: the whole image), a checksum, and a unit vector of 16-bit floats.
+image, the box of its region (zeros: the whole image), its class as a number, how many rows its image has in all, a
+checksum, and a unit vector of 16-bit floats.
 
 Invariants:
 - ``add`` returns after the rows are on disk; a kill at any moment loses nothing that it has returned for.
@@ -79,6 +80,10 @@ class VectorRow:
     """(dimensions,), any length but zero; kept as a unit vector."""
     box: Box = WHOLE
     """[x, y, width, height] of a region in pixels of the upright image; zeros: the whole image."""
+    kind: int = 0
+    """Class of a region, 1 to 255, whose meaning the asker knows; 0: none."""
+    siblings: int = 0
+    """How many rows its image has in all, up to 255: fewer were torn by a kill. 0: it is the only one."""
 
     @property
     def key(self) -> tuple[str, Box]:
@@ -95,6 +100,8 @@ class Found:
     box: Box
     score: float
     """Cosine, -1 to 1."""
+    kind: int = 0
+    """As it was added."""
 
 
 class VectorFile:
@@ -108,8 +115,8 @@ class VectorFile:
         self._fd = descriptor
         self._is_writer = is_writer
         self._type = np.dtype(
-            [("crc", "<u4"), ("state", "u1"), ("pad", "u1", 3), ("box", "<u4", 4), ("image", "u1", 32),
-             ("number", "<u8"), ("vector", "<f2", dimensions)]
+            [("crc", "<u4"), ("state", "u1"), ("kind", "u1"), ("siblings", "u1"), ("pad", "u1"), ("box", "<u4", 4),
+             ("image", "u1", 32), ("number", "<u8"), ("vector", "<f2", dimensions)]
         )  # fmt: skip
         self._words = -(-dimensions // 64)
         self._codes: list[np.ndarray[Any, np.dtype[np.uint64]]] = []
@@ -220,6 +227,20 @@ class VectorFile:
                 if record is not None:
                     yield record
 
+    def images(self) -> dict[str, bool]:
+        """Images (SHA-256, hex) with rows that can be found; whether all its rows are there."""
+        missing: dict[str, int] = {}
+        for row in range(self._count):
+            record = self.record(row)
+            if record is not None and self._map is not None:
+                image = record[0]
+                missing[image] = missing.get(image, max(1, int(self._map["siblings"][row]))) - 1
+        return {image: count <= 0 for image, count in missing.items()}
+
+    def kind(self, row: int) -> int:
+        """The class of a row; 0: none, or a dead row."""
+        return 0 if self.record(row) is None or self._map is None else int(self._map["kind"][row])
+
     def rows_of(self, image: str) -> list[int]:
         """Live rows of an image (SHA-256, hex), regions too."""
         wanted = _prefix(image)
@@ -279,7 +300,8 @@ class VectorFile:
             record = self.record(int(rows[place]))
             if record is not None:
                 image, box = record
-                found.append(Found(row=int(rows[place]), image=image, box=box, score=float(scores[place])))
+                row = int(rows[place])
+                found.append(Found(row=row, image=image, box=box, score=float(scores[place]), kind=self.kind(row)))
                 if len(found) == k:
                     break
         return found
@@ -375,7 +397,7 @@ class VectorFile:
         if vector.shape != (self.dimensions,):
             raise ValueError(f"a vector has {self.dimensions} values, this one {vector.shape}")
         unit = _unit(vector).astype("<f2").tobytes()
-        return _sealed(_LIVE, item.box, bytes.fromhex(item.image), number, unit)
+        return _sealed(_LIVE, item.box, bytes.fromhex(item.image), number, unit, item.kind, item.siblings)
 
     def _blank(self, number: int) -> bytes:
         return _sealed(_WIPED, WHOLE, bytes(32), number, bytes(2 * self.dimensions))
@@ -533,8 +555,8 @@ def _write_all(descriptor: int, data: bytes, offset: int) -> None:
         view, offset = view[written:], offset + written
 
 
-def _sealed(state: int, box: Box, image: bytes, number: int, vector: bytes) -> bytes:
-    body = struct.pack("<B3x4I32sQ", state, *box, image, number) + vector
+def _sealed(state: int, box: Box, image: bytes, number: int, vector: bytes, kind: int = 0, siblings: int = 0) -> bytes:
+    body = struct.pack("<BBBx4I32sQ", state, kind, siblings, *box, image, number) + vector
     return struct.pack("<I", zlib.crc32(body)) + body
 
 

@@ -1,4 +1,4 @@
-"""``/similar``: images that look like a stored one, a sent one, or a vector, for people and programs.
+"""``/similar``: images that look like a stored one, a sent one or a vector; regions that look like one of an image.
 
 Invariants:
 - A sent picture is read into memory, handed to a worker behind walls, and dropped: it is neither stored nor logged.
@@ -10,8 +10,9 @@ It leaves out: finding (``node.services.similar``), embedding (``node.services.e
 """
 
 import json
+import re
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from aiohttp import web
 from cas.errors import ContentIdError
 from cas.ids import ContentId, parse_content_id
 from linkeddata.errors import SelectionError
-from linkeddata.json_strict import Json, as_object, get_int, get_str, parse_json
+from linkeddata.json_strict import Json, as_object, get_int, get_list, get_str, parse_json
 from linkeddata.outputs.embed import VECTOR_CHARS, read_vector
 from linkeddata.predicates import parse_predicate
 from linkeddata.selection import All, Selection, all_of, parse_selection
@@ -30,7 +31,7 @@ from node.services.embedder import Embedder, EmbedderBusy
 from node.services.similar import Near, Similarity
 from node.storage import records
 from node.storage.facts import bytes_facts, record_facts
-from node.storage.vectors import WHOLE, Floats
+from node.storage.vectors import WHOLE, Box, Floats
 from node.web.keys import DATABASE, SETTINGS
 from node.web.negotiate import wants_html
 from node.web.pages import called, called_runs, render
@@ -40,6 +41,7 @@ from node.web.viewer import viewer_of
 from runners.errors import ImageRefused, PipelineUnavailable, UnitFailed, WorkerDied
 
 SIMILAR: Final = web.AppKey("similar", Similarity)
+SIMILAR_REGIONS: Final = web.AppKey("similar_regions", Similarity)
 EMBEDDER: Final = web.AppKey("embedder", Embedder)
 MAX_PICTURE_BYTES: Final = 32 * 1024 * 1024
 """A whole sheet as JPEG is 6 to 17 MB. For similarity 1,000 pixels are plenty, so send a small one."""
@@ -48,15 +50,21 @@ PICTURES: Final = ("image/jpeg", "image/png", "image/tiff", "image/webp")
 PAGE: Final = 12
 MAX_PAGE: Final = 100
 LIMIT_S: Final = 4.0
-_MEMBERS: Final = frozenset({"id", "vector", "predicate", "selection", "limit"})
+_SIDE: Final = re.compile(r"[0-9]{1,6}\Z")
+_MEMBERS: Final = frozenset({"id", "vector", "box", "predicate", "selection", "limit"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Asked:
     vector: Floats | None
     """(1280,); None: the image has none yet."""
-    but: str = ""
-    """The image that was asked about, SHA-256 (hex)."""
+    but: tuple[str, Box] | None = None
+    """The image that was asked about, SHA-256 (hex), and the box of a region."""
+
+    @property
+    def is_region(self) -> bool:
+        """Whether regions are asked for instead of images."""
+        return self.but is not None and self.but[1] != WHOLE
 
 
 def routes() -> list[web.RouteDef]:
@@ -65,7 +73,7 @@ def routes() -> list[web.RouteDef]:
 
 
 async def similar_to_stored(request: web.Request) -> web.StreamResponse:
-    """Images like a stored one: ``?id=`` a medium, a specimen or a content id."""
+    """Images like a stored one: ``?id=`` a medium, specimen or content id; with ``box=``, regions like one of it."""
     query = list(request.query.items())
     if not any(key == "id" and value for key, value in query):
         raise Problem(
@@ -75,7 +83,7 @@ async def similar_to_stored(request: web.Request) -> web.StreamResponse:
         )  # fmt: skip
     wanted = next(value for key, value in query if key == "id" and value)[:400]
     limit, selection = _filters(request)
-    asked = await _stored(request, wanted)
+    asked = await _stored(request, wanted, _box(request.query["box"].split(",")) if "box" in request.query else WHOLE)
     return await _answer(request, asked, selection, limit, wanted)
 
 
@@ -115,7 +123,9 @@ async def similar_to_sent(request: web.Request) -> web.StreamResponse:
 def _filters(request: web.Request) -> tuple[int, Selection]:
     """How many, and which, by the address."""
     limit = number(request.query.get("limit", ""), "limit", PAGE, 1, MAX_PAGE)
-    pairs = [(key, value) for key, value in request.query.items() if value and key not in ("id", "limit", "format")]
+    pairs = [
+        (key, value) for key, value in request.query.items() if value and key not in ("id", "box", "limit", "format")
+    ]
     return limit, Selection.from_pairs(pairs)
 
 
@@ -143,16 +153,17 @@ def _too_large() -> Problem:
 async def _by_json(request: web.Request) -> web.StreamResponse:
     document = as_object(parse_json(await request.read(), max_bytes=MAX_BODY_BYTES), "the question")
     extra = sorted(set(document) - _MEMBERS)
-    if extra or ("id" in document) == ("vector" in document):
+    if extra or ("id" in document) == ("vector" in document) or ("box" in document and "id" not in document):
         raise SelectionError(
-            "a question has id or vector, and may have predicate, selection, limit"
+            "a question has id (and box, for a region) or vector, and may have predicate, selection, limit"
             + (f"; not {extra[0][:40]!r}" if extra else "")
         )
     limit = get_int(document, "limit", low=1, high=MAX_PAGE) if "limit" in document else PAGE
     selection = _selection(document)
     if "id" in document:
         wanted = get_str(document, "id", max_chars=400)
-        return await _answer(request, await _stored(request, wanted), selection, limit, wanted)
+        box = _box(get_list(document, "box", max_items=4)) if "box" in document else WHOLE
+        return await _answer(request, await _stored(request, wanted, box), selection, limit, wanted)
     values = read_vector(get_str(document, "vector", max_chars=VECTOR_CHARS))
     return await _answer(request, _Asked(vector=np.array(values, dtype=np.float32)), selection, limit, "")
 
@@ -166,16 +177,25 @@ def _selection(document: Mapping[str, Json]) -> Selection:
     return Selection.of(all_of(parts) if parts else All())
 
 
-async def _stored(request: web.Request, wanted: str) -> _Asked:
-    """The vector of a stored image that the viewer may see."""
+def _box(sides: Sequence[Json]) -> Box:
+    """x, y, width, height of a region."""
+    numbers = tuple(int(side) for side in (str(item) for item in sides) if _SIDE.match(side))
+    if len(numbers) != 4 or len(sides) != 4 or numbers[2] < 1 or numbers[3] < 1:
+        raise SelectionError("box is x,y,width,height of a region in whole pixels, as an answer or a group names it")
+    return numbers
+
+
+async def _stored(request: web.Request, wanted: str, box: Box) -> _Asked:
+    """The vector of a stored image, or of a region of it, that the viewer may see."""
     viewer, origin = viewer_of(request), request.app[SETTINGS].origin
     image, reason = await request.app[DATABASE].read(lambda conn: _image_of(conn, wanted, origin, viewer))
     if reason:
         raise Problem(403, "restricted", "This image is not compared for you", reason + ".")
     if image is None:
         raise not_found()
-    similarity = request.app[SIMILAR]
-    return _Asked(vector=await request.app[DATABASE].read(lambda _: similarity.vector_of(image)), but=image)
+    similarity = request.app[SIMILAR if box == WHOLE else SIMILAR_REGIONS]
+    vector = await request.app[DATABASE].read(lambda _: similarity.vector_of(image, box))
+    return _Asked(vector=vector, but=(image, box))
 
 
 def _image_of(conn: sqlite3.Connection, wanted: str, origin: str, viewer: Viewer) -> tuple[str | None, str]:
@@ -217,8 +237,8 @@ def _image_of(conn: sqlite3.Connection, wanted: str, origin: str, viewer: Viewer
 async def _answer(
     request: web.Request, asked: _Asked, selection: Selection, limit: int, wanted: str
 ) -> web.StreamResponse:
-    similarity, viewer = request.app[SIMILAR], viewer_of(request)
-
+    similarity = request.app[SIMILAR_REGIONS if asked.is_region else SIMILAR]
+    viewer = viewer_of(request)
     is_page = wants_html(request)
 
     def read(conn: sqlite3.Connection) -> list[dict[str, Any]]:
@@ -248,6 +268,7 @@ async def _answer(
         ]  # fmt: skip
         context = {
             "hits": cards, "wanted": wanted.removeprefix(origin), "has_vector": asked.vector is not None,
+            "is_region": asked.is_region,
         }  # fmt: skip
         return render(request, "similar.html", context)
     headers["Access-Control-Allow-Origin"] = "*"
@@ -265,6 +286,7 @@ def _item(conn: sqlite3.Connection, near: Near, *, is_page: bool) -> dict[str, A
         "specimens": list(near.specimens),
         "image": str(ContentId.from_hex(near.image)),
         "box": list(near.box) if near.box != WHOLE else None,
+        "class": near.kind or None,
         "score": f"{max(-1.0, min(1.0, near.score)):.3f}",
         "name": called(body) if body else "",
         "catalogNumber": str(body.get("dwc:catalogNumber", "")),

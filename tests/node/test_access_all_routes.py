@@ -85,7 +85,7 @@ ROUTES: dict[str, Callable[[World, str], list[str]]] = {
                              f"/search?q={READ_HIDDEN}&sort=relevance&format=json", "/search?localAccess=private", "/search?annotation.class=label-text",
                              f"/search?annotation.text~{READ_HIDDEN}&format=json", "/search?geometry=POLYGON((-180 -90,180 -90,180 90,-180 90,-180 -90))"],
     "/similar": lambda w, k: [f"/similar?id={wanted}" for wanted in (
-        w.images[k], w.media[k], w.specimens[k], f"/media/{last(w.media[k])}", f"hash://sha256/{w.images[k]}", "nothing")] + ["/similar"],
+        w.images[k], w.media[k], w.specimens[k], f"/media/{last(w.media[k])}", f"hash://sha256/{w.images[k]}", "nothing", f"{w.images[k]}&box=1,1,5,5")] + ["/similar"],
     "/changes": lambda w, k: ["/changes?since=0&limit=1000"],
     "/conformance": lambda w, k: ["/conformance"],
     "/processes": lambda w, k: ["/processes"],

@@ -14,6 +14,7 @@ from aiohttp.test_utils import TestServer
 from conftest import NOW, ingest, rows_of, write_archive
 from PIL import Image
 from test_docs import DOCS, shown_lines
+from test_regions import finish as finish_regions
 from test_similar import finish, values
 
 from linkeddata.outputs import STEPS
@@ -65,6 +66,10 @@ async def test_the_page_about_similar_images_runs(
     )
     _fingerprint(node, images)
     similarity.follow()
+    regions = app[similar_api.SIMILAR_REGIONS]
+    for number, image in enumerate(images):
+        label = ("label", (4, 4, 30, 20), values(number, near=8 if number < 2 else None))
+        finish_regions(node, regions.pipeline, image, label, ("specimen", (9, 4, 40, 40), values(20 + number)))
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("VASCULUM_REGISTRY", raising=False)
     (tmp_path / "sheet.jpg").write_bytes(picture(5))
@@ -83,14 +88,17 @@ async def test_the_page_about_similar_images_runs(
         assert shown.out == "", "a node that could not look has not said that nothing looks like it"
         assert "ends early" in shown.err and "see the notes" in shown.err
     answers = {line: out for line, out in said.items() if "--json" in line}
-    similar, cluster, duplicates = (json.loads(out) for out in answers.values())
+    similar, cluster, regions_said, duplicates = (json.loads(out) for out in answers.values())
     assert len(similar["items"]) == 3 and {item["node"] for item in similar["items"]} == {origin}
     assert [len(group) for group in cluster["groups"]] == [2] and cluster["compared"] == 3
+    [group] = regions_said["groups"]
+    assert [(item["class"], item["box"]) for item in group] == [("label", [4, 4, 30, 20])] * 2
+    assert regions_said["compared"] == 6 and {item["class"] for item in cluster["groups"][0]} == {None}
     verdicts = {item["verdict"]: item for item in duplicates["items"]}
     assert len(verdicts["same bytes"]["media"]) == len(verdicts["same bytes"]["specimens"]) == 2
     assert len(verdicts["several records"]["specimens"]) == 2 and len(verdicts["several records"]["media"]) == 1
     assert len(verdicts["same picture"]["images"]) == 2 and duplicates["withoutFingerprints"] == 0
-    assert "3 vectors" in said["$ vasculum reindex hortus".removeprefix("$ ")]
+    assert "9 vectors" in said["$ vasculum reindex hortus".removeprefix("$ ")]
     assert any("group 1: 2" in out for out in said.values())
 
 
