@@ -119,7 +119,8 @@ def show(node_dir: Path, statement: str, as_json: bool) -> None:
     for note in found["findings"]:
         say(f"finding    {note['code']}: {note['message']}")
     for value in found["values"]:
-        say(f"value      {value['field']}: {value['old'] or '(none)'} -> {value['new']} ({value['state']})")
+        old, new = (value[name].replace("\n", " / ") for name in ("old", "new"))
+        say(f"value      {value['field']}: {old or '(none)'} -> {new} ({value['state']})")
     for entry in found["log"]:
         click.echo(f"log        {entry['at']} {entry['by']}: {entry['action']}")
 

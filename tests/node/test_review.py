@@ -380,7 +380,7 @@ def test_annotations_of_an_older_schema_wait_for_a_decision(tmp_path: Path) -> N
 
 
 async def test_the_commands_decide_show_and_sample(world: ReviewWorld, capsys: pytest.CaptureFixture[str]) -> None:
-    await world.run_job({number: text_result(line(f"word{number}")) for number in range(6)})
+    await world.run_job({number: text_result(line(f"word{number}"), line("1817")) for number in range(6)})
     folder = str(world.node.settings.folder)
 
     def vasculum(*words: str, code: int = 0) -> str:
@@ -398,6 +398,7 @@ async def test_the_commands_decide_show_and_sample(world: ReviewWorld, capsys: p
     assert shown["state"] == "accepted"
     assert shown["public"] == "yes"
     assert [item["action"] for item in shown["log"]] == ["accepted"]
+    assert "dwc:verbatimLabel: (none) -> word0 / 1817 (open)" in vasculum("review", "show", one)
     assert "rejected" in vasculum("review", "reject", two, "--reason", "a shadow")
     assert "a shadow" in vasculum("review", "show", two)
     assert "corrected" in vasculum("review", "correct", one, "--line", "1", "Better")
