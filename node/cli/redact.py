@@ -136,7 +136,11 @@ def _approve(service: Redactions, folder: Path, images: set[str], *, as_json: bo
     )
     if not as_json:
         click.echo(f"{len(done)} of {len(found)} pictures in {folder} are approved")
-    return problems
+    return problems + [
+        f"{match[1]}: not approved: it was not chosen, or no sensitive specimen has it any more (another file came?)"
+        for match in found
+        if match[1] not in images
+    ]
 
 
 def _preview(service: Redactions, folder: Path, looked: list[Looked], problems: list[str]) -> dict[str, str]:

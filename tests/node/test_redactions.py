@@ -362,7 +362,12 @@ def test_the_command_shows_writes_approves_and_takes_back(
     assert pixels(written.read_bytes())[920:960, 450:830].max() <= 40
     assert look.stat().st_mode & 0o077 == 0, "for the eyes of staff"
     keep(node, image, text_of([*BOXES, (300, 600, 200, 30)]), version="2", at=NOW + timedelta(hours=1))
-    assert "other parts would be covered" in say("--approve", str(look))
+    of_another = look / f"{'0' * 64}.{'0' * 16}.jpg"
+    of_another.touch()
+    told = say("--approve", str(look))
+    of_another.unlink()
+    assert "other parts would be covered" in told
+    assert f"{'0' * 64}: not approved: it was not chosen, or no sensitive specimen has it any more" in told
     assert derivative_of(node, image) is None
     written.unlink()
     assert "holds no pictures" in say("--approve", str(look), code=2)
