@@ -31,6 +31,8 @@ from node.setup import check_origin
 from node.storage.db import connect, migrations, schema_version
 from node.storage.luggage import FORM
 from node.storage.records import TO_PURGE
+from runners.catalogue import Catalogue
+from runners.engine import read_manifests
 from runners.pictures import check_decoder
 from runners.sandbox import report_isolation
 
@@ -58,7 +60,7 @@ def examine(folder: Path, *, now: datetime) -> list[Finding]:
         return [*findings, Finding(level="problem", about="settings", text=str(error))]
     findings.append(Finding(level="ok", about="settings", text=f"{folder / 'node.toml'} can be used"))
     checks: tuple[Callable[[Settings], Iterator[Finding]], ...] = (
-        _keys, _database, _space, _sources, _volumes, _tiers, _policy, _server,
+        _keys, _database, _space, _sources, _volumes, _tiers, _pipelines, _policy, _server,
     )  # fmt: skip
     for check in checks:
         findings.extend(check(settings))
@@ -388,6 +390,15 @@ def _ask(settings: Settings, sql: str) -> list[sqlite3.Row]:
             conn.close()
     except sqlite3.DatabaseError:
         return []
+
+
+def _pipelines(settings: Settings) -> Iterator[Finding]:
+    """Manifests are read, so a model that is not there or a step whose giver is missing shows; nothing is started."""
+    found, problems = read_manifests(Catalogue.of(settings.jobs.pipelines, models=settings.models_path))
+    if found:
+        yield Finding(level="ok", about="pipelines", text=", ".join(found))
+    for name, problem in problems.items():
+        yield Finding(level="problem", about="pipelines", text=f"{name} cannot run: {problem}")
 
 
 def _policy(settings: Settings) -> Iterator[Finding]:

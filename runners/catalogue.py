@@ -72,7 +72,7 @@ class Catalogue:
                 entries.append(Entry(name=name, target=BUILT_IN[name]))
             elif name in PREVIOUS:
                 entries.append(Entry(name=name, target=PREVIOUS[name]))
-            elif models is not None and (models / name / "pipeline.toml").is_file():
+            elif models is not None and name and (models / name).is_dir():
                 entries.append(plugged(models / name))
             else:
                 known = ", ".join((*BUILT_IN, *PREVIOUS))

@@ -58,6 +58,18 @@ def test_a_missing_second_reader_is_a_warning(make_node: Make, monkeypatch: pyte
     assert "apt install libzbar0" in said(node, "warning")["program"]
 
 
+def test_pipelines_that_cannot_run_are_a_problem(make_node: Make) -> None:
+    node = make_node()
+    change(node, 'pipelines = ["label-text", "barcode", "quality"]', 'pipelines = ["quality", "kind", "stains"]')
+    folder = node.settings.folder / "models" / "stains"
+    folder.mkdir(parents=True)
+    lines = [item for item in doctor.examine(node.settings.folder, now=NOW) if item.about == "pipelines"]
+    assert [(item.level, item.text) for item in lines][:1] == [("ok", "quality")]
+    texts = {item.text.partition(" ")[0]: item.text for item in lines if item.level == "problem"}
+    assert set(texts) == {"kind", "stains"}
+    assert "usually embed" in texts["kind"] and "pipeline.toml" in texts["stains"]
+
+
 @pytest.mark.parametrize(("is_required", "consequence"), [(True, "are refused"), (False, "run all the same")])
 def test_walls_that_do_not_stand_are_said_with_what_follows(
     make_node: Make, monkeypatch: pytest.MonkeyPatch, is_required: bool, consequence: str
