@@ -12,7 +12,7 @@ from node.access import STAFF
 from node.cli.errors import CommandFailed, UserError
 from node.cli.saved_selections import WHERE_OPTION, chosen
 from node.config import ConfigError, load_settings
-from node.services.cluster import NEIGHBOURS, THRESHOLD, groups
+from node.services.cluster import NEIGHBOURS, REGIONS_THRESHOLD, THRESHOLD, groups
 from node.services.similar import IMAGES, REGIONS, Similarity, embedding_digest, regions_digest
 from node.storage.db import Database, DatabaseError
 from runners.catalogue import Catalogue
@@ -22,12 +22,12 @@ from runners.catalogue import Catalogue
 @click.argument("node_dir", type=click.Path(path_type=Path, file_okay=False))
 @WHERE_OPTION
 @click.option(
-    "--threshold", type=click.FloatRange(0.0, 1.0), default=THRESHOLD, show_default=True,
+    "--threshold", type=click.FloatRange(0.0, 1.0), show_default=f"{THRESHOLD}, with --regions {REGIONS_THRESHOLD}",
     help="Cosine from which two are alike.",
 )  # fmt: skip
 @click.option("--regions", is_flag=True, help="Objects on images (labels, charts, specimens) instead of whole images.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def cluster(node_dir: Path, where: str, threshold: float, regions: bool, as_json: bool) -> None:
+def cluster(node_dir: Path, where: str, threshold: float | None, regions: bool, as_json: bool) -> None:
     """Group images of NODE_DIR that look alike: each two joined are among the nearest of each other."""
     selection = chosen(where, None)
     try:
@@ -51,6 +51,8 @@ def cluster(node_dir: Path, where: str, threshold: float, regions: bool, as_json
     finally:
         similarity.close()
         database.close()
+    if threshold is None:
+        threshold = REGIONS_THRESHOLD if regions else THRESHOLD
     found = groups(near, threshold=threshold)
     if as_json:
         items: list[list[dict[str, Any]]] = [[media[name] for name in group] for group in found]

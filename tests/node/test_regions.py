@@ -207,9 +207,9 @@ async def test_a_serving_node_groups_the_labels_of_its_sheets(
             await _do_own_work(app)
             await asyncio.sleep(0.05)
         capsys.readouterr()
-        assert await asyncio.to_thread(run, ["cluster", folder, "--regions", "--threshold", "0.8", "--json"]) == 0
+        assert await asyncio.to_thread(run, ["cluster", folder, "--regions", "--json"]) == 0
         found = json.loads(capsys.readouterr().out)
-        assert found["compared"] == 4
+        assert found["compared"] == 4 and found["threshold"] == "0.850"
         shown = sorted(
             sorted((item["class"], images.index(item["image"])) for item in group) for group in found["groups"]
         )

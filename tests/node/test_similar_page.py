@@ -94,6 +94,7 @@ async def test_the_page_about_similar_images_runs(
     [group] = regions_said["groups"]
     assert [(item["class"], item["box"]) for item in group] == [("label", [4, 4, 30, 20])] * 2
     assert regions_said["compared"] == 6 and {item["class"] for item in cluster["groups"][0]} == {None}
+    assert (cluster["threshold"], regions_said["threshold"]) == ("0.700", "0.850")
     verdicts = {item["verdict"]: item for item in duplicates["items"]}
     assert len(verdicts["same bytes"]["media"]) == len(verdicts["same bytes"]["specimens"]) == 2
     assert len(verdicts["several records"]["specimens"]) == 2 and len(verdicts["several records"]["media"]) == 1
