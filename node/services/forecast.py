@@ -57,9 +57,8 @@ PIPELINES: Final[Mapping[str, Default]] = {
     "chart": Default(seconds_each=0.0, seconds_per_mp=0.1, bytes_each=2_200),
     "scale": Default(seconds_each=0.0, seconds_per_mp=0.12, bytes_each=220),
     "embed": Default(seconds_each=0.002, seconds_per_mp=0.012, bytes_each=4_500),
-    "embed-objects": Default(seconds_each=0.03, seconds_per_mp=0.011, bytes_each=28_000),
     "kind": Default(seconds_each=0.0, seconds_per_mp=0.011, bytes_each=190),
-    "embed-objects": Default(seconds_each=0.03, seconds_per_mp=0.011, bytes_each=31_000),
+    "embed-objects": Default(seconds_each=0.03, seconds_per_mp=0.011, bytes_each=30_000),
     "duplicates": Default(seconds_each=0.007, seconds_per_mp=0.013, bytes_each=1_020),
 }
 PREVIEW: Final = Default(seconds_each=0.2, seconds_per_mp=0.03, bytes_each=75_000)
