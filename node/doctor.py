@@ -236,11 +236,14 @@ def _schedule(settings: Settings) -> Iterator[Finding]:
     for source, plan, summary in _ask(
         settings, "SELECT source, id, summary FROM ingest_plan WHERE accepted IS NULL ORDER BY created"
     ):
+        known = settings.sources.get(source)
+        place = "" if known is not None and known.path else "PATH "
         yield Finding(
             level="warning",
             about=f"source {source}",
             text=f"an ingest waits for a person: {json.loads(summary)['reason']}. If that is right, run "
-            f"`vasculum ingest {settings.folder} --source {source} --accept-plan {plan}`",
+            f"`vasculum ingest {settings.folder} {place}--source {source} --accept-plan {plan}`"
+            + (" with the PATH that it read" if place else ""),
         )
     for key, value in _ask(settings, f"SELECT key, value FROM meta WHERE key LIKE '{SCHEDULE_PREFIX}%'"):  # noqa: S608
         turn = json.loads(value)

@@ -77,7 +77,7 @@ def ingest(  # noqa: PLR0913, PLR0917, RUF100 - one argument per option
             if place is None:
                 raise UserError(f"say what to ingest: vasculum ingest {node_dir} PATH")
             if guess_mapping:
-                _draft(place, node_dir)
+                _draft(place, node_dir, source)
                 return
             with open_intake(place.resolve(), name, key_columns=settings.key if settings else ()) as intake:
                 fetch = (
@@ -107,8 +107,8 @@ def ingest(  # noqa: PLR0913, PLR0917, RUF100 - one argument per option
         raise CommandFailed(str(error)) from error
 
 
-def _draft(path: Path, node_dir: Path) -> None:
-    """Writes the mapping of a plain table, unless there is one."""
+def _draft(path: Path, node_dir: Path, source: str | None) -> None:
+    """Writes the mapping of a plain table, unless there is one, and says the next command of this source."""
     target = mapping_path(path)
     if not is_plain_table(path):
         raise UserError(f"{path} is no table by itself: --guess-mapping reads .csv, .tsv, .txt and .xlsx")
@@ -118,7 +118,8 @@ def _draft(path: Path, node_dir: Path) -> None:
     target.write_text(text, "utf-8")
     left_out = text.count("# not recognised")
     click.echo(f"{target} was written: look it over" + (f" ({left_out} columns have no term yet)" if left_out else ""))
-    click.echo(f"then: vasculum ingest {shlex.quote(str(node_dir))} {shlex.quote(str(path))} --dry-run")
+    words = [str(node_dir), str(path), *(("--source", source) if source is not None else ()), "--dry-run"]
+    click.echo(f"then: vasculum ingest {shlex.join(words)}")
 
 
 def _source_name(settings: Settings, given: str | None) -> str:

@@ -42,7 +42,8 @@ async def job_list(request: web.Request) -> web.StreamResponse:
                 }
             )  # fmt: skip
     plans = await request.app[DATABASE].read(waiting_plans)
-    return render(request, "jobs.html", {"jobs": jobs, "plans": plans})
+    placed = {name for name, source in request.app[SETTINGS].sources.items() if source.path}
+    return render(request, "jobs.html", {"jobs": jobs, "plans": plans, "placed": placed})
 
 
 async def job_page(request: web.Request) -> web.StreamResponse:

@@ -180,7 +180,9 @@ def test_a_plain_table_is_drafted_edited_and_ingested_like_an_archive(
     assert run(["ingest", folder, str(table)]) == 2
     assert "--guess-mapping drafts list.csv.mapping.toml" in capsys.readouterr().err
     assert run(["ingest", folder, str(table), "--guess-mapping"]) == 0
-    assert "(1 columns have no term yet)" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "(1 columns have no term yet)" in said
+    assert f"then: vasculum ingest {folder} {table} --dry-run" in said
     assert run(["ingest", folder, str(table), "--guess-mapping"]) == 2
     assert "is there already" in capsys.readouterr().err
     assert run(["ingest", folder, str(table), "--json"]) == 0
@@ -192,3 +194,10 @@ def test_a_plain_table_is_drafted_edited_and_ingested_like_an_archive(
     table.write_text("\n".join(lines[:2]) + "\n", "utf-8")
     assert run(["ingest", folder, str(table)]) == 1
     assert "--accept-plan" in capsys.readouterr().err
+    run(["doctor", folder])
+    said = " ".join(capsys.readouterr().out.split())
+    assert f"vasculum ingest {folder} PATH --source collection --accept-plan" in said
+    assert "with the PATH that it read" in said
+    (table.parent / f"{table.name}.mapping.toml").unlink()
+    assert run(["ingest", folder, str(table), "--source", "collection", "--guess-mapping"]) == 0
+    assert f"then: vasculum ingest {folder} {table} --source collection --dry-run" in capsys.readouterr().out
