@@ -7,7 +7,8 @@ has, would tell which of a few places it names.
 Invariants:
 - Pure. Whatever is not sure is a reason not to cover at all (``Uncoverable``): what a reader of labels is unsure of, it
   may have missed a part of.
-- Covered is what any reading ever found, codes included; the newest reading of the labels decides whether it is sure.
+- Covered is what any reading ever found, codes and whole labels included; the newest reading of the labels decides
+  whether it is sure.
 - The digest changes exactly when other pixels are covered.
 
 It leaves out: covering (``runners.libvips``), which results there are (``node.storage.redactions``), that a person must
@@ -21,9 +22,13 @@ from typing import Any, Final
 
 from linkeddata.canon import canonical_bytes
 from linkeddata.outputs import Barcodes, Box, ImageSize, LabelText, Output
+from linkeddata.outputs.objects import Objects
 
 LABELS: Final = "label-text/1"
 CODES: Final = "barcode/1"
+OBJECTS: Final = "objects/1"
+WRITTEN_ON: Final = frozenset({"label", "barcode", "stamp"})
+"""Kinds of objects that are covered, whether or not a line was read on them."""
 FORM: Final = 1
 """Goes up when pictures are covered in another way: what people looked at before is not that any more."""
 GROW_LINES: Final = 2.0
@@ -49,7 +54,9 @@ class Reading:
     """When, as sortable text."""
     image: ImageSize
     boxes: tuple[Box, ...]
-    """x, y, width, height in pixels of the upright picture."""
+    """Of lines and codes: x, y, width, height in pixels of the upright picture."""
+    areas: tuple[Box, ...] = ()
+    """Of whole labels, codes and stamps."""
     unsure: str = ""
     """Why it cannot be relied on; empty: it can."""
 
@@ -80,7 +87,7 @@ class Redaction:
 
 
 def reading_of(output: Output, *, at: str, unsure: str = "") -> Reading | None:
-    """A work result as a reading; None for results that find neither text nor codes.
+    """A work result as a reading; None for results that find neither text nor codes nor what bears them.
 
     Args:
         output: the result.
@@ -95,8 +102,17 @@ def reading_of(output: Output, *, at: str, unsure: str = "") -> Reading | None:
             )  # fmt: skip
         case Barcodes():
             return Reading(contract=CODES, at=at, image=output.image, boxes=tuple(code.box for code in output.codes))
+        case Objects():
+            areas = tuple(item.box for item in output.objects if item.kind in WRITTEN_ON)
+            return Reading(contract=OBJECTS, at=at, image=output.image, boxes=(), areas=areas)
         case _:
             return None
+
+
+def areas_of_statement(document: Mapping[str, Any]) -> tuple[Box, ...]:
+    """The labels, codes and stamps in a statement about the objects on a picture."""
+    regions = [item for item in document.get("vasculum:hasRegion", []) if item.get("vasculum:class") in WRITTEN_ON]
+    return boxes_of_statement({"vasculum:hasRegion": regions})
 
 
 def boxes_of_statement(document: Mapping[str, Any]) -> tuple[Box, ...]:
@@ -108,13 +124,20 @@ def boxes_of_statement(document: Mapping[str, Any]) -> tuple[Box, ...]:
 
 
 def plan_redaction(
-    readings: Sequence[Reading], more: Iterable[Box] = (), *, image: str, width: int, height: int
+    readings: Sequence[Reading],
+    more: Iterable[Box] = (),
+    more_areas: Iterable[Box] = (),
+    *,
+    image: str,
+    width: int,
+    height: int,
 ) -> Redaction:
     """What is to be covered.
 
     Args:
         readings: every reading of this picture that is known.
-        more: boxes that somebody stated besides.
+        more: boxes of lines and codes that somebody stated besides.
+        more_areas: the same of whole labels.
         image: SHA-256 of the picture, hex.
         width: of the upright picture, pixels.
         height: the same.
@@ -131,26 +154,28 @@ def plan_redaction(
     if any((item.image.width, item.image.height) != (width, height) for item in readings):
         raise Uncoverable("its labels were read on a picture of another size")
     found = [*(box for reading in readings for box in reading.boxes), *more]
-    redaction = Redaction(image=image, width=width, height=height, boxes=cover(found, width, height))
+    areas = [*(box for reading in readings for box in reading.areas), *more_areas]
+    redaction = Redaction(image=image, width=width, height=height, boxes=cover(found, width, height, areas=areas))
     if redaction.share > MOST_COVERED:
         raise Uncoverable(f"{redaction.share:.0%} of it would be covered: hardly anything is left")
     return redaction
 
 
-def cover(boxes: Iterable[Box], width: int, height: int) -> tuple[Box, ...]:
+def cover(boxes: Iterable[Box], width: int, height: int, *, areas: Iterable[Box] = ()) -> tuple[Box, ...]:
     """Boxes grown, joined where they touch, and snapped outwards to the grid.
 
     Args:
         boxes: of lines and codes, pixels.
         width: of the picture.
         height: the same.
+        areas: of whole labels: they have no height of a line, and get the least margin.
     """
     cell = max(1, -(-max(width, height) // GRID_CELLS))
     least = GROW_SHARE * max(width, height)
     blocks: list[tuple[int, int, int, int]] = []
     """left, top, right, bottom in cells."""
-    for x, y, w, h in boxes:
-        grow = int(max(least, GROW_LINES * min(w, h)))
+    grown = [(box, int(max(least, GROW_LINES * min(box[2:])))) for box in boxes]
+    for (x, y, w, h), grow in [*grown, *((box, int(least)) for box in areas)]:
         blocks.append((
             max(0, x - grow) // cell, max(0, y - grow) // cell,
             -(-min(width, x + w + grow) // cell), -(-min(height, y + h + grow) // cell),

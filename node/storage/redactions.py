@@ -20,9 +20,11 @@ from linkeddata.outputs import Box, parse_output
 from linkeddata.redaction import (
     CODES,
     LABELS,
+    OBJECTS,
     Reading,
     Redaction,
     Uncoverable,
+    areas_of_statement,
     boxes_of_statement,
     plan_redaction,
     reading_of,
@@ -111,9 +113,11 @@ def planned(conn: sqlite3.Connection, image: str) -> Redaction:
         raise Uncoverable("it would not be open if its taxon were not sensitive: no open licence is known for it")
     if not newest["width"] or not newest["height"] or newest["problem"]:
         raise Uncoverable("the picture could not be read when it was taken in")
+    before = _readings_before(conn, image)
     return plan_redaction(
-        _readings(conn, image), [*_stated(conn, image), *_found_before(conn, image)], image=image,
-        width=newest["width"], height=newest["height"],
+        _readings(conn, image), [*_stated(conn, image), *(box for item in before for box in item.boxes)],
+        [*_stated_areas(conn, image), *(box for item in before for box in item.areas)],
+        image=image, width=newest["width"], height=newest["height"],
     )  # fmt: skip
 
 
@@ -141,8 +145,8 @@ def _readings(conn: sqlite3.Connection, image: str) -> list[Reading]:
              OR EXISTS (SELECT 1 FROM retraction t WHERE t.pipeline = u.pipeline AND t.job IS NULL AND t.selection = ''
                         AND t.at >= u.finished AND t.state IN ('retracting', 'retracted')) AS taken_back
            FROM unit u LEFT JOIN conformance c ON c.pipeline = u.pipeline AND c.environment = u.environment
-           WHERE u.image = ? AND u.state = 'done' AND u.output IN (?, ?)""",
-        (image, LABELS, CODES),
+           WHERE u.image = ? AND u.state = 'done' AND u.output IN (?, ?, ?)""",
+        (image, LABELS, CODES, OBJECTS),
     )
     return [found for row in rows if (found := _reading(row)) is not None]
 
@@ -173,10 +177,16 @@ def _stated(conn: sqlite3.Connection, image: str) -> list[Box]:
     return [box for row in rows for box in boxes_of_statement(json.loads(row["document"]))]
 
 
-def _found_before(conn: sqlite3.Connection, image: str) -> list[Box]:
-    """What was found on earlier files of the same picture, which had other metadata: covered, and no more relied on."""
+def _stated_areas(conn: sqlite3.Connection, image: str) -> list[Box]:
+    """Labels, codes and stamps in statements about the objects on the picture."""
+    rows = conn.execute("SELECT document FROM review WHERE image = ? AND output = ?", (image, OBJECTS))
+    return [box for row in rows for box in areas_of_statement(json.loads(row["document"]))]
+
+
+def _readings_before(conn: sqlite3.Connection, image: str) -> list[Reading]:
+    """Of earlier files of the same picture, which had other metadata: what they found is covered, not relied on."""
     rows = conn.execute("SELECT DISTINCT from_image FROM carried_over WHERE image = ? ORDER BY from_image", (image,))
-    return [box for row in rows.fetchall() for found in _readings(conn, row["from_image"]) for box in found.boxes]
+    return [found for row in rows.fetchall() for found in _readings(conn, row["from_image"])]
 
 
 def _row(row: sqlite3.Row) -> RedactionRow:

@@ -6,7 +6,16 @@ from dataclasses import replace
 import pytest
 
 from linkeddata.outputs import Barcodes, Code, ImageSize, LabelText, Quality, ReadLine
-from linkeddata.redaction import Reading, Uncoverable, boxes_of_statement, cover, plan_redaction, reading_of
+from linkeddata.outputs.objects import Objects, Thing
+from linkeddata.redaction import (
+    Reading,
+    Uncoverable,
+    areas_of_statement,
+    boxes_of_statement,
+    cover,
+    plan_redaction,
+    reading_of,
+)
 
 SIZE = ImageSize(width=3000, height=4000)
 IMAGE = "a" * 64
@@ -20,7 +29,7 @@ def text(*lines: ReadLine, readable: bool = True, doubts: tuple[str, ...] = ()) 
     return LabelText(image=SIZE, lines=lines, readable=readable, doubts=doubts)
 
 
-def reading(output: LabelText | Barcodes, at: str = "1") -> Reading:
+def reading(output: LabelText | Barcodes | Objects, at: str = "1") -> Reading:
     found = reading_of(output, at=at)
     assert found is not None
     return found
@@ -105,3 +114,28 @@ def test_without_a_reading_nothing_is_covered() -> None:
         plan(reading(Barcodes(image=SIZE, codes=(), doubts=())))
     with pytest.raises(Uncoverable, match="taken back"):
         plan(replace(reading(text(line((5, 5, 9, 9)))), unsure="it was taken back"))
+
+
+def test_labels_and_stamps_on_which_nothing_was_read_are_covered_and_the_plant_is_not() -> None:
+    boxes = {"label": (200, 300, 800, 500), "stamp": (2500, 200, 200, 200), "specimen": (400, 1200, 2200, 2500)}
+    found = tuple(Thing(kind=kind, score="0.9", box=box, outline="") for kind, box in boxes.items())
+    objects = reading(Objects(image=SIZE, objects=found, complete=True, doubts=()), at="9")
+    with pytest.raises(Uncoverable, match="not read by this node"):
+        plan(objects)
+    read = reading(text(line((2000, 3800, 300, 40))))
+    covers = plan(read, objects).boxes
+    assert inside(boxes["label"], covers)
+    assert inside(boxes["stamp"], covers)
+    assert not any(x < 1500 < x + w and y < 2500 < y + h for x, y, w, h in covers)
+    assert sum(w * h for _, _, w, h in covers) < 0.25 * 3000 * 4000, "a label has no height of a line to grow by"
+    document = {
+        "vasculum:hasRegion": [
+            {
+                "vasculum:class": kind,
+                **dict(zip(("vasculum:x", "vasculum:y", "vasculum:width", "vasculum:height"), box, strict=True)),
+            }
+            for kind, box in boxes.items()
+        ]
+    }
+    stated = plan_redaction([read], (), areas_of_statement(document), image=IMAGE, width=3000, height=4000)
+    assert stated.boxes == covers

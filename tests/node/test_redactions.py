@@ -251,6 +251,22 @@ async def test_labels_that_are_read_again_elsewhere_are_covered_after_another_lo
     assert shown[600:630, 300:500].max() <= 40
 
 
+def test_labels_that_were_found_without_being_read_are_covered_after_another_look(
+    make_node: Make, tmp_path: Path
+) -> None:
+    node = make_node(settings=SETTINGS)
+    image = filled(node, tmp_path / "a", data=jpeg(7))
+    keep(node, image, text_of([(4, 6, 10, 2)], size=(64, 48)))
+    approve(node, image)
+    label = {"kind": "label", "score": "0.900", "box": [40, 30, 12, 10], "outline": "40,30 51,30 51,39 40,39"}
+    found = {"image": {"width": 64, "height": 48}, "objects": [label], "complete": True, "doubts": []}
+    keep(node, image, found, output="objects/1", version="5")
+    assert "look at it again" in why_not(node, image)
+    with node.database.reader() as conn:
+        covers = redactions.planned(conn, image).boxes
+    assert any(x <= 40 and y <= 30 and x + w >= 52 and y + h >= 40 for x, y, w, h in covers)
+
+
 def test_what_was_found_before_the_metadata_changed_is_covered_and_not_relied_on(
     make_node: Make, tmp_path: Path
 ) -> None:
