@@ -229,6 +229,33 @@ class ResultRow:
         }
 
 
+def found_in(row: ResultRow) -> tuple[str, str]:
+    """What was found, as one text, and its score: matches, else what the step gives without a question."""
+    if row.matches:
+        best = row.matches[0]
+        return " | ".join(str(item.get("text", "")) for item in row.matches), str(best.get("score", ""))
+    values = row.values
+    for name, member in (("codes", "payload"), ("lines", "text"), ("classes", "name")):
+        items = values.get(name)
+        if isinstance(items, list):
+            said = [item for item in items if isinstance(item, dict) and item.get("holds", True) is not False]
+            return " | ".join(str(item.get(member, "")) for item in said), ""
+    kind, scores = values.get("kind"), values.get("scores")
+    if isinstance(kind, str):
+        return kind, str(scores.get(kind, "")) if isinstance(scores, dict) else ""
+    for name in ("measures", "counts"):
+        measured = values.get(name)
+        if isinstance(measured, dict):
+            return _in_words(measured), ""
+    return _in_words({name: value for name, value in values.items() if name != "score"}), str(values.get("score", ""))
+
+
+def _in_words(values: Mapping[str, Json]) -> str:
+    """Texts and whole numbers with their names; lists (boxes, matrices) are for programs."""
+    said = ((name, value) for name, value in values.items() if isinstance(value, str | int))
+    return ", ".join(f"{name} {value}" for name, value in said)
+
+
 def parse_result_row(value: Json) -> ResultRow:
     """A row of a (verified) result page.
 

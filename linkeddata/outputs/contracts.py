@@ -63,6 +63,8 @@ HIDDEN_STEPS: Final = frozenset({"network-probe"})
 """Not offered to people: they prove something about the node."""
 NOT_RELEASED: Final[frozenset[str]] = frozenset({"embed/1", "embed-objects/1", "duplicates/1"})
 """Contracts whose results stay in the node: no job may ask for them, nothing of them is published."""
+MATCHED: Final = ("label-text/1", "barcode/1", "classes/1", "kind/1", "objects/1")
+"""Contracts whose results are compared with the text of a question; of several the first of these is meant."""
 
 
 def parse_output(contract: str, body: Json) -> Output:

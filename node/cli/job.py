@@ -26,6 +26,7 @@ from linkeddata.envelope import JOB_SPEC, seal
 from linkeddata.errors import DocumentError
 from linkeddata.job import Emit, JobSpec, JobStep
 from linkeddata.matching import parse_match
+from linkeddata.outputs.contracts import MATCHED
 from linkeddata.selection import Selection, check_portable
 from linkeddata.times import format_time
 from node.cli import job_output
@@ -171,10 +172,12 @@ async def _plan(
 
 
 def _text_step(outputs: Sequence[str]) -> str:
-    for preferred in ("label-text/1", "barcode/1", "classes/1"):
+    for preferred in MATCHED:
         if preferred in outputs:
             return preferred
-    raise UserError("--match needs a step that reads text or names classes: label-text, barcode or classes:NAME")
+    raise UserError(
+        "--match needs a step that reads text or names classes: label-text, barcode, kind, objects or classes:NAME"
+    )
 
 
 # ---------------------------------------------------------------------- watch, cancel

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from federation.merge import MergedAnswer, MergedRow, NodeNote
-from linkeddata.job import StepCounts
+from linkeddata.job import StepCounts, found_in
 from linkeddata.json_strict import Json
 from linkeddata.spreadsheet import inert
 
@@ -26,18 +26,7 @@ WIDE = 150
 
 def found_text(row: MergedRow) -> tuple[str, str]:
     """What was found, as one text, and its score."""
-    if row.row.matches:
-        best = row.row.matches[0]
-        return " | ".join(str(item.get("text", "")) for item in row.row.matches), str(best.get("score", ""))
-    values = row.row.values
-    codes, lines, measures = values.get("codes"), values.get("lines"), values.get("measures")
-    if isinstance(codes, list):
-        return " | ".join(str(item.get("payload", "")) for item in codes if isinstance(item, dict)), ""
-    if isinstance(lines, list):
-        return " | ".join(str(item.get("text", "")) for item in lines if isinstance(item, dict)), ""
-    if isinstance(measures, dict):
-        return ", ".join(f"{name} {value}" for name, value in measures.items()), ""
-    return "", ""
+    return found_in(row.row)
 
 
 def flat(row: MergedRow) -> dict[str, str]:

@@ -121,7 +121,7 @@ def outputs_of(steps: str) -> tuple[str, ...]:
     """``label-text,barcode`` as output contracts; ``classes:NAME`` is the model of that name, plugged in at a node."""
     names = _names(steps)
     outputs = tuple("classes/1" if name.startswith(PLUGGED) else STEPS.get(name, "") for name in names)
-    if not names or "" in outputs or len(set(outputs)) != len(outputs):
+    if not names or "" in outputs or NOT_RELEASED.intersection(outputs) or len(set(outputs)) != len(outputs):
         offered = [name for name in STEPS if name not in HIDDEN_STEPS and STEPS[name] not in NOT_RELEASED]
         raise UserError(
             f"steps are {', '.join(offered)} and {PLUGGED}NAME of a plugged model, each once, separated by commas"

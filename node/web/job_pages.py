@@ -1,12 +1,11 @@
 """Pages of the jobs that researchers asked of this node, for staff."""
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final
 
 from aiohttp import web
 
-from linkeddata.job import ResultRow, parse_result_page
+from linkeddata.job import ResultRow, found_in, parse_result_page
 from linkeddata.json_strict import parse_json
 from node.services.job_rules import JobNotTaken
 from node.services.job_spec import spec_of
@@ -109,15 +108,11 @@ def _about(job: JobRow) -> dict[str, Any]:
 
 
 def _row(row: ResultRow, origin: str, names: Mapping[str, SpecimenName]) -> dict[str, Any]:
-    found = [str(match.get("text", "")) for match in row.matches]
-    if not found and "codes" in row.values:
-        found = [str(code.get("payload", "")) for code in row.values["codes"]]
-    if not found and "measures" in row.values:
-        found = [json.dumps(row.values["measures"])]
+    found, _ = found_in(row)
     path = row.specimen.removeprefix(origin)
     name = names.get(path)
     return {
         "path": path, "runs": name.runs if name else (), "number": name.number if name else "",
         "step": row.step, "answer": row.answer,
-        "what": "; ".join(found[:5]) or row.reason,
+        "what": found[:300] if row.answer == "yes" and found else row.reason or found[:300],
     }  # fmt: skip

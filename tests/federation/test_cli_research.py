@@ -11,6 +11,7 @@ import shlex
 import signal
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -23,6 +24,7 @@ from rich.console import Console
 
 from federation.handle import load_handle
 from federation.merge import merge
+from linkeddata.job import Emit
 from node.access import STAFF
 from node.cli.job import draw_sample, find_handle
 from node.cli.job_output import choose, names_of, print_table
@@ -192,6 +194,17 @@ async def test_a_plugged_model_is_asked_for_by_its_name(world, shell: Shell) -> 
     assert "no node that is asked has a model 'phenology': they have brightness, stains" in shell.err
     await shell("job", "submit", "classes:stains,classes:brightness", *question, code=2)
     assert "each once" in shell.err
+
+
+@pytest.mark.parametrize("step", ["kind", "objects"])
+async def test_a_kind_may_be_asked_for(world, shell: Shell, step: str, tmp_path: Path) -> None:
+    nodes, _, _ = world
+    node, path = nodes[0], tmp_path / "job.json"
+    manifest = replace(BRIGHTNESS, output=f"{step}/1", name=step)
+    node.offers.append(OfferedPipeline(manifest=manifest, environment=ENVIRONMENT))
+    await shell("job", "submit", step, "--node", node.origin, "--match", "ruler", "--yes", "--no-wait", "--handle",
+                str(path))  # fmt: skip
+    assert load_handle(path).job.spec.emit == Emit(step=f"{step}/1", match="ruler")
 
 
 async def test_a_selection_is_saved_counted_at_nodes_and_sent(world, shell: Shell) -> None:
@@ -463,6 +476,7 @@ async def test_enrolment(world, shell: Shell) -> None:
         ["nodes", "--registry", "http://x.example.org"], ["nodes", "--registry", "https://x.example.org/path"],
         ["job", "submit", "label-text", "--node", "https://x.example.org", "--where", "kindom=Plantae"],
         ["job", "submit", "quality", "--node", "http://127.0.0.1:9", "--match", "x", "--yes"],
+        ["job", "submit", "embed", "--node", "https://x.example.org", "--yes"],
         ["job", "watch"], ["job", "results", "none"], ["requests", "list", "/nonexistent"],
         ["registry", "serve", "/nonexistent"],
     ],

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from linkeddata.answers import answer_of, cannot_tell
-from linkeddata.job import Emit
+from linkeddata.job import Emit, ResultRow, found_in, parse_result_row
 from linkeddata.outputs import parse_output
 
 IMAGE = {"width": 100, "height": 100}
@@ -81,3 +81,51 @@ def test_quality_says_what_is_poor() -> None:
     assert (found.answer, found.reason) == ("no", "poor: sharpness")
     assert found.values == {"measures": {"sharpness": "1.0"}}
     assert cannot_tell("truncated").answer == "cannot tell"
+
+
+@pytest.mark.parametrize(
+    ("output", "match", "said"),
+    [
+        (text("HERBARIUM", "MARTII"), None, ("HERBARIUM | MARTII", "")),
+        (text("HERBARIUM", "MARTII"), "MARTII", ("MARTII", "0.900")),
+        (codes(CODE), None, ("B 10 0001", "")),
+        (
+            parse_output("kind/1", {"image": IMAGE, "kind": "sheet", "doubts": [], "scores": {
+                "sheet": "0.930", "insect": "0.010", "drawer": "0.010", "fluid": "0.020", "slide": "0.010",
+                "label": "0.010", "other": "0.010"}}),
+            None, ("sheet", "0.930"),
+        ),
+        (
+            parse_output("scale/1", {"image": IMAGE, "px_per_mm": "23.6", "unit": "mm", "marks": "1 mm", "rulers": 1,
+                                     "score": "0.900", "box": [1, 1, 50, 10], "doubts": []}),
+            None, ("pixelsPerMillimetre 23.6, unit mm", "0.900"),
+        ),
+        (
+            parse_output("objects/1", {"image": IMAGE, "complete": True, "doubts": [], "objects": [
+                {"kind": "ruler", "score": "0.800", "box": [4, 6, 20, 10], "outline": "4,6 24,6 24,16"}]}),
+            None, ("ruler 1", ""),
+        ),
+        (
+            parse_output("classes/1", {"image": IMAGE, "box": [0, 0, 100, 100], "certain": True, "doubts": [],
+                                       "classes": [{"name": "red", "score": "0.900", "holds": True},
+                                                   {"name": "blue", "score": "0.100", "holds": False}]}),
+            None, ("red", ""),
+        ),
+    ],
+)  # fmt: skip
+def test_what_was_found_is_told_as_one_text(output: Any, match: str | None, said: tuple[str, str]) -> None:
+    answer = output.answer(match)
+    row = ResultRow(
+        specimen="s", medium="m", image="i", step="x/1", pipeline="p", environment="e", conformance="pass",
+        answer=answer.answer, reason=answer.reason, matches=answer.matches, values=answer.values,
+    )  # fmt: skip
+    assert found_in(row) == said
+
+
+def test_values_of_an_odd_node_are_no_trouble() -> None:
+    empty = {"specimen": "", "medium": "", "image": "", "step": "", "pipeline": "", "environment": "", "reason": "",
+             "conformance": "", "answer": "yes", "matches": []}  # fmt: skip
+    for values in ({"codes": 7}, {"classes": [7, None]}, {"kind": []}, {"kind": "x", "scores": []}, {"box": [1]},
+                   {"measures": [], "counts": None}):  # fmt: skip
+        text_, score = found_in(parse_result_row({**empty, "values": values}))
+        assert isinstance(text_, str) and isinstance(score, str)
