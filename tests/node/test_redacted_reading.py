@@ -117,8 +117,8 @@ def test_a_box_that_is_forgotten_is_noticed(
 ) -> None:
     plain = redaction.cover
 
-    def careless(boxes: Any, width: int, height: int) -> Any:
-        return plain(sorted(boxes, key=lambda box: box[1])[:-3], width, height)
+    def careless(boxes: Any, width: int, height: int, *, areas: Any) -> Any:
+        return plain(sorted(boxes, key=lambda box: box[1])[:-3], width, height, areas=areas)
 
     monkeypatch.setattr(redaction, "cover", careless)
     node = make_node(settings=REDACTED + SENSITIVE)

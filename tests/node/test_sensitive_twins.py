@@ -333,7 +333,7 @@ async def test_covered_pictures_tell_nothing(make_node: Make, tmp_path: Path) ->
 async def test_covers_that_follow_every_line_are_noticed(
     make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(redaction, "cover", lambda boxes, width, height: tuple(sorted(boxes)))
+    monkeypatch.setattr(redaction, "cover", lambda boxes, *_, **__: tuple(sorted(boxes)))
     async with AsyncExitStack() as stack:
         one, other = await redacted_twins(stack, make_node, tmp_path)
         assert await differences(one, other, first=1, only="/media/") != []
