@@ -1,6 +1,6 @@
 # make demo    registry + three nodes + one federated job, on this machine (DATA=DIR for real collections, ARGS=--exit to end)
 # make test    everything the default suite holds, in its own .venv
-# make test-all  adds browser, real data, peers and a seeded few of each fault suite
+# make test-all  adds tests that take long, browser, real data, peers and a seeded few of each fault suite
 # make viewers fetches the image viewers of others that the browser tests try our manifests in (npm, 10 MB)
 # make soak    the full counts of the fault suites;  make bench  ratios against peers (many minutes; one file of benchmarks/ or `bench_index.py scan` alone takes few)
 PYTHON ?= python3.11
@@ -40,7 +40,7 @@ test: $(STAMP)
 	@$(BIN)/python tests/what_did_not_run.py
 
 test-all: $(STAMP)
-	$(BIN)/python tests/run_tiers.py browser real_data peer ipfs fault
+	$(BIN)/python tests/run_tiers.py long browser real_data peer ipfs fault
 
 viewers:
 	cd tests/peers/iiif && npm pack --silent mirador@4.0.0 universalviewer@4.4.0

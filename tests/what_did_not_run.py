@@ -12,6 +12,7 @@ def main() -> None:
     """Names every tier that the default suite leaves out and what is missing for it here."""
     shared = Path(os.environ.get("VASCULUM_SHARED", "../shared"))
     needs = {
+        "long": None,
         "browser": None if shutil.which("chromium") else "Debian package chromium",
         "peer": None if shutil.which("nginx") else "Debian package nginx-light",
         "ipfs": None

@@ -300,6 +300,7 @@ else:
 """
 
 
+@pytest.mark.long
 def test_processes_that_store_adopt_and_sweep_at_once_leave_rows_and_files_that_agree(tmp_path: Path) -> None:
     (tmp_path / "files").mkdir()
     for number in range(20):

@@ -87,6 +87,7 @@ def test_honest_traffic_is_no_leak(finder: LeakFinder, pictures: list[Path]) -> 
     assert finder.count(base64.b64encode(honest)) == 0
 
 
+@pytest.mark.long
 def test_the_drawn_collections_are_the_same_for_one_seed_and_hide_the_answer(tmp_path: Path) -> None:
     count = write_collections(tmp_path / "a", tmp_path / "truth" / "t.json", seed=1)
     assert count == sum(len(item.sheets) for item in institutions())

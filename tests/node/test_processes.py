@@ -443,6 +443,7 @@ def until(holds: Callable[[], bool]) -> None:
         pause.wait(0.02)
 
 
+@pytest.mark.long
 def test_one_that_dies_is_started_again_and_the_end_is_orderly(
     serving: "Callable[[], subprocess.Popen[str]]",
 ) -> None:

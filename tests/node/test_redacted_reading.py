@@ -95,6 +95,7 @@ def body(reader: LabelText) -> dict[str, Any]:
     return read(reader, pixels(coded_sheet()))
 
 
+@pytest.mark.long
 def test_our_own_reader_finds_nothing_on_the_covered_picture(
     make_node: Make, tmp_path: Path, reader: LabelText, code_reader: Barcode, body: dict[str, Any]
 ) -> None:
@@ -112,6 +113,7 @@ def test_our_own_reader_finds_nothing_on_the_covered_picture(
     assert read(code_reader, covered)["codes"] == []
 
 
+@pytest.mark.long
 def test_a_box_that_is_forgotten_is_noticed(
     make_node: Make, tmp_path: Path, reader: LabelText, body: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

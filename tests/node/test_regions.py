@@ -191,6 +191,7 @@ def sheet(number: int) -> bytes:
 
 
 @pytest.mark.timeout(180)
+@pytest.mark.long
 async def test_a_serving_node_groups_the_labels_of_its_sheets(
     make_node: Make, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -286,6 +286,7 @@ async def test_a_node_that_tells_is_noticed(
         assert await differences(one, other, first=1, only=only) != []
 
 
+@pytest.mark.long
 async def test_what_was_public_before_tells_nothing_afterwards(make_node: Make, tmp_path: Path) -> None:
     """Everything was public, and jobs had answers that differed; then the list names the specimens."""
     homes = twin_folders(make_node(), tmp_path)
@@ -316,6 +317,7 @@ async def redacted_twins(
     ]
 
 
+@pytest.mark.long
 async def test_covered_pictures_tell_nothing(make_node: Make, tmp_path: Path) -> None:
     """The labels differ in their words, in the length of a line and in the number of lines; no answer does."""
     async with AsyncExitStack() as stack:
@@ -339,6 +341,7 @@ async def test_covers_that_follow_every_line_are_noticed(
         assert await differences(one, other, first=1, only="/media/") != []
 
 
+@pytest.mark.long
 async def test_another_scan_of_the_label_tells_nothing_but_its_id(make_node: Make, tmp_path: Path) -> None:
     """The bytes of the image differ too, as they do where the label does: only its content id may show it."""
     homes = twin_folders(make_node(), tmp_path)

@@ -566,6 +566,7 @@ async def test_previews_and_ipfs_are_counted_for_the_volume(
 
 
 @pytest.mark.parametrize("words", [["scrub"], ["hash"], ["volume", "scan"], ["ipfs", "index"]])
+@pytest.mark.long
 def test_commands_keep_the_limit_of_the_volume(
     make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str]
 ) -> None:

@@ -350,6 +350,7 @@ def kills(tmp_path: Path, *, count: int, seed: int, sabotage: str = "") -> list[
     return found
 
 
+@pytest.mark.long
 def test_a_kill_leaves_it_closed_and_the_next_run_finishes(tmp_path: Path) -> None:
     assert kills(tmp_path, count=3, seed=1) == []
 

@@ -47,7 +47,7 @@ def test_typed_labels_are_read_where_they_are(sheet: np.ndarray, reader: LabelTe
     assert 480 <= x and x + w <= 945 and 515 <= y and y + h <= 745
 
 
-@pytest.mark.parametrize("quarters", [1, 3])
+@pytest.mark.parametrize("quarters", [1, pytest.param(3, marks=pytest.mark.long)])
 def test_a_sheet_photographed_sideways_is_read_where_it_is(
     sheet: np.ndarray, reader: LabelTextPipeline, quarters: int
 ) -> None:

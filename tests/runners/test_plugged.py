@@ -340,7 +340,7 @@ async def test_a_model_that_never_ends_is_ended(tmp_path: Path) -> None:
 
     folder = write_model(tmp_path / "brightness", endless())
     with pytest.raises(WorkerDied, match="no answer within"):
-        await start(folder, start_timeout_s=8.0)
+        await start(folder, start_timeout_s=4.0)
 
 
 async def test_a_model_that_does_not_give_what_its_folder_says_does_not_conform(
