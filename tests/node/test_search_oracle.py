@@ -255,7 +255,7 @@ def undecided(tree: Condition, viewer: Viewer, seen: list[Truth]) -> int:
     return total
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TREES)
 @example(parse_where("!country=Brazil").tree)
 @example(parse_where("eventDate=1817,1820-05 !year=1820").tree)
@@ -278,7 +278,7 @@ def test_a_search_finds_what_the_oracle_finds(conn: sqlite3.Connection, tree: Co
         assert dict(page.facets[1].counts) == found
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(TREES)
 @example(parse_where("!country=Brazil").tree)
 @example(parse_where("country=BR country=Peru year=1817,*").tree)

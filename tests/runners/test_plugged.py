@@ -335,6 +335,7 @@ async def test_a_model_that_wants_all_memory_is_ended_and_said_so(tmp_path: Path
         await start(folder, memory_mib=2048)
 
 
+@pytest.mark.long
 async def test_a_model_that_never_ends_is_ended(tmp_path: Path) -> None:
     from runners.errors import WorkerDied
 
