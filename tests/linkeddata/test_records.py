@@ -215,7 +215,8 @@ def test_documents_have_the_shape_of_opends_but_for_what_is_listed_here() -> Non
     assert {item.rsplit("/", 1)[-1] for item in found} == allowed
     found = shapes.deviations(medium(AccessClass.OPEN), "digital-media.json")
     assert {item.rsplit("/", 1)[-1] for item in found} == {
-        "@context: unknown", "ac:hashFunction: unknown", "ac:hashValue: unknown", "dcterms:license: unknown",
+        "@context: unknown", "ac:hasServiceAccessPoint: unknown",  # openDS knows one file of a medium
+        "ac:hashFunction: unknown", "ac:hashValue: unknown", "dcterms:license: unknown",
         "vasculum:accessClass: unknown", "vasculum:contentId: unknown", "vasculum:sizeInBytes: unknown",
         "ods:sourceSystemID: missing", *(f"{name}: missing" for name in ADDED_WHEN_PUBLISHED),
     }  # fmt: skip
