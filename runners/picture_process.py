@@ -113,6 +113,7 @@ def _answer(request: dict[str, Any], descriptors: list[int], limits: Limits) -> 
     with socket.socket(fileno=os.dup(descriptors[0])) as reply, contextlib.suppress(ConnectionError):
         reply.sendall(HEAD.pack(len(text), len(body)) + text)
         reply.sendall(body)
+        reply.shutdown(socket.SHUT_WR)  # nobody waits for this process to be taken apart
 
 
 def _do(request: dict[str, Any], files: list[int], limits: Limits) -> tuple[dict[str, Any], bytes]:
