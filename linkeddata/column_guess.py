@@ -63,6 +63,12 @@ _SAID: Final[Mapping[str, str]] = {
     "dwc:sex": "geschlecht sexe sexo", "dwc:lifeStage": "stage stadium",
     "dwc:individualCount": "count number specimens anzahl quantity nombre",
     "dcterms:license": "licence lizenz licencia licenca copyrightlicence", "dcterms:rightsHolder": "copyright owner rights",
+    "media:dcterms:license": "imagelicence imagelicense medialicence medialicense photolicence photolicense bildlizenz "
+    "fotolizenz licenceimage licenciaimagen licenciafoto",
+    "media:dcterms:creator": "photographer photographedby imagecreator imageauthor photoby fotograf photographe fotografo "
+    "bildautor",
+    "media:dcterms:rightsHolder": "imagerightsholder imagerights imagecopyright bildrechte",
+    "media:vasculum:pixelsPerMillimetre": "pixelspermillimetre pixelspermillimeter pixelspermm pxpermm pxmm",
     IMAGE_COLUMN: "image images imagefile imagefilename imagename filename file photo photos foto fotos bild bilddatei "
     "picture media mediafile imageurl url dateiname fichier archivo imagen jpg jpeg tif tiff scan bildname imagepath",
 }  # fmt: skip
@@ -85,6 +91,8 @@ def guess_columns(header: Sequence[str]) -> dict[str, str]:
         if term in found.values():
             term = ""
         found[name] = term
+    if IMAGE_COLUMN not in found.values():
+        return {name: "" if term.startswith("media:") else term for name, term in found.items()}
     return found
 
 

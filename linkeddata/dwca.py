@@ -28,11 +28,11 @@ from linkeddata.archive_files import ArchiveFiles, open_files
 from linkeddata.canon import digest_text
 from linkeddata.dwca_media import (
     ARCHIVAL_MASTER,
-    media_key,
+    OF_MEDIA,
     merge_media,
     pair_masters,
     read_medium,
-    split_associated_media,
+    read_named_media,
 )
 from linkeddata.dwca_meta import (
     AUDIOVISUAL,
@@ -82,6 +82,7 @@ class Archive:
         """
         self._spool_media(note)
         is_core = self.specimens is self.description.core
+        of_media = [column.term for column in self.specimens.columns if column.term.startswith(OF_MEDIA)]
         if not is_core:
             self._spool_core(note)
         for number, (core_id, own) in enumerate(self._read(self.specimens, note), start=1):
@@ -95,6 +96,8 @@ class Archive:
                     key, "empty-id", f"row {number} of {self.specimens.location} has no id; any change makes it another"
                 )
             media = self._media_of(core_id or key, fields, is_core=is_core)
+            for term in of_media:
+                fields.pop(term, None)
             yield SourceRow(source=source, key=key, fields=fields, media=media)
 
     def orphan_media(self) -> int:
@@ -133,11 +136,7 @@ class Archive:
             if medium is not None:
                 self.spool.execute("UPDATE media SET used = 1 WHERE id = ?", (number,))
                 found.append(medium)
-        named_here = [
-            SourceMedia(key=media_key(locator), locator=locator)
-            for locator in split_associated_media(fields.get("dwc:associatedMedia", ""))
-        ]
-        found += pair_masters(fields.get(ARCHIVAL_MASTER, ""), named_here)
+        found += pair_masters(fields.get(ARCHIVAL_MASTER, ""), read_named_media(fields))
         return merge_media(found)
 
     def _read(self, table: Table, note: Note) -> Iterator[tuple[str | None, dict[str, str]]]:

@@ -17,6 +17,9 @@ EXPOSURE: Final = "vasculum:exposure"
 """Media rows with the same value are files of one exposure (``linkeddata.variants``)."""
 ARCHIVAL_MASTER: Final = "vasculum:archivalMaster"
 """In a table: the masters of the files in ``dwc:associatedMedia``, in the same order."""
+OF_MEDIA: Final = "media:"
+"""In a table: begins terms of columns that say something of the images of a row (``media:dcterms:license``)."""
+ADDRESS_TERMS: Final = ("ac:accessURI", "dcterms:identifier")
 _SCHEME: Final = re.compile(r"\Ahttps?://", re.IGNORECASE)
 _IMAGE_TYPES: Final = frozenset({"", "stillimage", "image", "photograph"})
 _ADDRESSES: Final = re.compile(r"\s*\|\s*|\s*[;,]\s*(?=https?://|\Z)", re.IGNORECASE)
@@ -64,6 +67,29 @@ def read_medium(terms: Mapping[str, str]) -> SourceMedia | None:
         rights_holder=terms.get("dcterms:rightsHolder") or terms.get("xmpRights:Owner", ""),
         fields={term: value for term, value in terms.items() if term not in _USED or _is_own(term, value, locator)},
     )
+
+
+def read_named_media(fields: Mapping[str, str]) -> list[SourceMedia]:
+    """Media that a row names in ``dwc:associatedMedia``, with what its ``media:`` columns say of them.
+
+    A value holds for every image of the row; with as many values, separated by ``|``, as there are images each has its
+    own. Values that are neither are taken as one text for all: of such a licence nothing is known, so nothing is open.
+    """
+    locators = split_associated_media(fields.get("dwc:associatedMedia", ""))
+    if not locators:
+        return []
+    of_media = [term for term in fields if term.startswith(OF_MEDIA)]
+    said = {term.removeprefix(OF_MEDIA): _each(fields[term], len(locators)) for term in of_media}
+    rows = (
+        {"ac:accessURI": locator, **{term: values[place] for term, values in said.items() if values[place]}}
+        for place, locator in enumerate(locators)
+    )
+    return [medium for medium in map(read_medium, rows) if medium is not None]
+
+
+def _each(value: str, count: int) -> list[str]:
+    parts = [part.strip() for part in value.split("|")]
+    return parts if len(parts) == count else [value] * count
 
 
 def pair_masters(masters: str, media: list[SourceMedia]) -> list[SourceMedia]:

@@ -34,6 +34,7 @@ from typing import IO, Any, Final
 
 from linkeddata.archive_files import DAMAGE, FolderFiles, ZipFiles
 from linkeddata.column_guess import IMAGE_COLUMN, guess_columns
+from linkeddata.dwca_media import ADDRESS_TERMS, OF_MEDIA
 from linkeddata.dwca_meta import MAX_FIELDS, OCCURRENCE, ArchiveDescription, Column, DwcaError, Table
 from linkeddata.dwca_text import MAX_ROW_CHARS
 from linkeddata.records import PLACED_TERMS
@@ -48,7 +49,7 @@ _BROKEN: Final = (
 )  # fmt: skip
 """What the library raises for workbooks that no program wrote (a ParseError of XML is a SyntaxError)."""
 _HEAD_BYTES: Final = 1 << 16
-_PREFIXES: Final = ("dwc:", "dcterms:", "ac:", "http://", "https://", "xmpRights:", "vasculum:")
+_PREFIXES: Final = ("dwc:", "dcterms:", "ac:", "http://", "https://", "xmpRights:", "vasculum:", OF_MEDIA)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -187,6 +188,15 @@ def _mapping(document: dict[str, Any], name: str) -> TableMapping:
     doubled = sorted({term for term in terms if terms.count(term) > 1})
     if doubled:
         raise DwcaError(f"{name} gives {doubled[0]} twice: one column or constant for each term")
+    of_media = [term.removeprefix(OF_MEDIA) for term in terms if term.startswith(OF_MEDIA)]
+    if of_media and IMAGE_COLUMN not in terms:
+        raise DwcaError(f"{name} says something of images ({OF_MEDIA}{of_media[0]}), and no column is {IMAGE_COLUMN}")
+    for term in of_media:
+        if not term.startswith(_PREFIXES) or term.startswith(OF_MEDIA):
+            hint = 'for example "media:dcterms:license"'
+            raise DwcaError(f"{name}: {OF_MEDIA + term[:60]!r} is no term of an image ({hint})")
+        if term in ADDRESS_TERMS:
+            raise DwcaError(f"{name}: addresses of images stand in {IMAGE_COLUMN}, not in {OF_MEDIA}{term}")
     if not set(terms) & {"dwc:catalogNumber", "dwc:occurrenceID"}:
         raise DwcaError(f"{name}: no column is dwc:catalogNumber or dwc:occurrenceID, so records would have no ids")
     return TableMapping(

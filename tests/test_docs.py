@@ -297,7 +297,7 @@ def test_the_pages_about_ingest_and_findings_run(
     )
     write_archive(tmp_path / "export", rows_of(2), images=jpeg)
     shutil.make_archive("export", "zip", "export")
-    (tmp_path / "list.csv").write_text("Inv. Nr.;Artname;Bild;Schrank\n1;Acer campestre;;4\n", "utf-8")
+    (tmp_path / "list.csv").write_text("Inv. Nr.;Artname;Bild;Bildlizenz;Schrank\n1;Acer campestre;;;4\n", "utf-8")
     (tmp_path / "abcd").mkdir()
     (tmp_path / "abcd/export.xml").write_text(document(pictured(1, "https://img.example/1.jpg")), "utf-8")
     page = (DOCS / "how-to-ingest.md").read_text("utf-8")

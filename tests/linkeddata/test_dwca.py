@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from conftest import rows_of, write_archive
 
-from linkeddata.dwca import open_archive, split_associated_media
+from linkeddata.dwca import open_archive
+from linkeddata.dwca_media import split_associated_media
 from linkeddata.dwca_meta import DwcaError, parse_meta
 from linkeddata.source import SourceRow
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from linkeddata.column_guess import guess_columns
 from linkeddata.dwca import read_tables
 from linkeddata.dwca_meta import DwcaError
+from linkeddata.licences import normalise_licence
 from linkeddata.plain_tables import draft_mapping, mapping_path, open_plain, read_mapping
 from linkeddata.source import SourceRow
 
@@ -88,6 +89,7 @@ def test_the_sheet_that_the_mapping_names_is_read(tmp_path: Path) -> None:
 
 
 NUMBER = '"Inv. Nr." = "dwc:catalogNumber"\n'
+IMAGE = '"Bilddatei" = "dwc:associatedMedia"\n'
 REST = "".join(f'"{name}" = ""\n' for name in HEADER[1:])
 
 
@@ -102,6 +104,9 @@ REST = "".join(f'"{name}" = ""\n' for name in HEADER[1:])
         ("[columns]\n" + NUMBER + '"Gattung" = "dwc:catalogNumber"\n', "gives dwc:catalogNumber twice"),
         ("[columns]\n" + NUMBER + "[column]\n", "and no other"),
         ("[columns]\n" + NUMBER + "x = 7\n", "every value is a text in quotes"),
+        ("[columns]\n" + NUMBER + '"Art" = "media:dcterms:license"\n', "and no column is dwc:associatedMedia"),
+        ("[columns]\n" + NUMBER + IMAGE + '"Art" = "media:licence"\n', "'media:licence' is no term of an image"),
+        ("[columns]\n" + NUMBER + IMAGE + '"Art" = "media:ac:accessURI"\n', "stand in dwc:associatedMedia"),
         ("[table]\nsheets = 'a'\n[columns]\n" + NUMBER, "sheet, delimiter and encoding"),
         ("[table]\nencoding = 'klingon'\n[columns]\n" + NUMBER + REST, "is not text in 'klingon'"),
         ("[table]\ndelimiter = '::'\n[columns]\n" + NUMBER + REST, "must be one character"),
@@ -113,6 +118,33 @@ def test_a_mapping_that_does_not_fit_is_refused_with_one_line(tmp_path: Path, ma
     with pytest.raises(DwcaError, match=says) as caught:
         read(path)
     assert "\n" not in str(caught.value)
+
+
+def test_columns_say_something_of_the_images_of_a_row(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "Nr,Bild,Lizenz,px\n"
+        "1,a.jpg|b.jpg,CC0,20\n"  # one value for all
+        "2,c.jpg|d.jpg,CC0 | CC BY 4.0,|11.5\n"  # one for each
+        "3,e.jpg|f.jpg|g.jpg,CC0|CC BY 4.0,\n"  # neither: one text that no licence is
+        "4,,CC0,20\n"
+    )
+    mapping_path(path).write_text(
+        '[columns]\n"Nr" = "dwc:catalogNumber"\n"Bild" = "dwc:associatedMedia"\n"Lizenz" = "media:dcterms:license"\n'
+        '"px" = "media:vasculum:pixelsPerMillimetre"\n[constants]\n"media:dcterms:creator" = "A. Foto"\n'
+    )
+    rows, _ = read(path)
+    assert [[(item.key, item.licence) for item in row.media] for row in rows] == [
+        [("a.jpg", "CC0"), ("b.jpg", "CC0")],
+        [("c.jpg", "CC0"), ("d.jpg", "CC BY 4.0")],
+        [(name, "CC0|CC BY 4.0") for name in ("e.jpg", "f.jpg", "g.jpg")],
+        [],
+    ]
+    assert normalise_licence("CC0|CC BY 4.0").access != normalise_licence("CC0").access
+    scales = [item.fields.get("vasculum:pixelsPerMillimetre", "") for row in rows for item in row.media]
+    assert scales == ["20", "20", "", "11.5", "", "", ""]
+    assert {item.fields["dcterms:creator"] for row in rows for item in row.media} == {"A. Foto"}
+    assert not [term for row in rows for term in row.fields if term.startswith("media:")]
 
 
 def test_without_a_mapping_it_says_how_to_get_one(tmp_path: Path) -> None:
@@ -175,6 +207,12 @@ def test_columns_are_guessed_in_several_languages_and_no_term_twice() -> None:
         "dwc:country": "dwc:country", "Höhe": "dwc:minimumElevationInMeters", "Lat": "dwc:decimalLatitude",
         "Lon": "dwc:decimalLongitude", "Colour": "",
     }  # fmt: skip
+    found = guess_columns(["Barcode", "Foto", "Fotograf", "Bildlizenz", "px/mm"])
+    assert list(found.values()) == [
+        "dwc:catalogNumber", "dwc:associatedMedia", "media:dcterms:creator", "media:dcterms:license",
+        "media:vasculum:pixelsPerMillimetre",
+    ]  # fmt: skip
+    assert guess_columns(["Barcode", "Fotograf"]) == {"Barcode": "dwc:catalogNumber", "Fotograf": ""}
     assert guess_columns(["Barcode", "catalogNumber"]) == {"Barcode": "", "catalogNumber": "dwc:catalogNumber"}
 
 

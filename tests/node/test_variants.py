@@ -169,6 +169,26 @@ def test_a_table_states_its_masters_in_a_column(make_node: Make, tmp_path: Path)
     assert files_of(first)[0] == ("archival master", hex_of(picture(0, "TIFF")))
 
 
+def test_a_table_states_licence_and_scale_of_each_image(make_node: Make, tmp_path: Path) -> None:
+    node, folder = make_node(), tmp_path / "a"
+    write(folder, {f"{name}.jpg": jpeg(number) for number, name in enumerate("abc")})
+    (folder / "list.csv").write_text("Nr,Bild,L,px\n1,a.jpg|b.jpg,CC0|all rights reserved,20|\n2,c.jpg,,\n", "utf-8")
+    (folder / "list.csv.mapping.toml").write_text(
+        '[columns]\n"Nr" = "dwc:catalogNumber"\n"Bild" = "dwc:associatedMedia"\n"L" = "media:dcterms:license"\n'
+        '"px" = "media:vasculum:pixelsPerMillimetre"\n',
+        "utf-8",
+    )
+    ingest(node, folder / "list.csv")
+    first, second, third = media(node)
+    said = [item["body"].get("xmpRights:UsageTerms") for item in (first, second, third)]
+    assert said == ["CC0", "all rights reserved", None]
+    assert [item["body"].get("vasculum:pixelsPerMillimetre") for item in (first, second, third)] == ["20", None, None]
+    assert (first["access"], second["access"], third["access"]) == (0, 1, 1)
+    with node.database.reader() as conn:
+        bodies = [bytes(row["body"]) for row in conn.execute("SELECT body FROM record")]
+    assert bodies and not [body for body in bodies if b'"media:' in body]
+
+
 @pytest.mark.parametrize("policy", ["stated", "none"])
 def test_the_institution_may_switch_it_off_and_on_again(make_node: Make, tmp_path: Path, policy: str) -> None:
     node = make_node()
