@@ -89,6 +89,11 @@ class Withdrawals:
         rows = self._index.select("SELECT pending FROM withdrawn WHERE state = 'marked'")
         return [_unfinished(row["pending"]) for row in rows]
 
+    @property
+    def has_any(self) -> bool:
+        """Whether anything was ever withdrawn."""
+        return self._known_key() is not None
+
     def is_barred(self, url: str) -> bool:
         """Whether what lies at this address was withdrawn."""
         key = self._known_key()

@@ -111,6 +111,11 @@ def is_public_address(text: str) -> bool:
     )
 
 
+def is_address_text(text: str) -> bool:
+    """Whether a text is no longer than an address may be and holds only characters of addresses."""
+    return len(text) <= MAX_URL_CHARS and _ALLOWED.match(text) is not None
+
+
 def check_url(text: str, *, insecure_loopback: bool, limits: FetchLimits | None = None) -> CheckedUrl:
     """An address that may be asked.
 
@@ -118,12 +123,12 @@ def check_url(text: str, *, insecure_loopback: bool, limits: FetchLimits | None 
         FetchRefused: with the reason.
     """
     limits = limits or FetchLimits()
-    if len(text) > MAX_URL_CHARS or not _ALLOWED.match(text):
+    if not is_address_text(text):
         raise FetchRefused("the address is too long or holds characters that do not belong there")
     try:
         url = URL(text, encoded=True)
         port, host = url.port, url.raw_host
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise FetchRefused("the address is malformed") from error
     if url.user is not None or url.password is not None or "@" in url.raw_authority:
         raise FetchRefused("an address with credentials is not fetched")
@@ -368,5 +373,5 @@ def _redirect(target: CheckedUrl, location: str) -> str:
         raise FetchRefused("a redirect leads nowhere")
     try:
         return str(target.url.join(URL(location, encoded=True)))
-    except ValueError as error:
+    except (ValueError, IndexError) as error:  # the library takes brackets without an end for a host
         raise FetchRefused("a redirect leads nowhere") from error

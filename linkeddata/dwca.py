@@ -20,7 +20,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -29,6 +29,7 @@ from linkeddata.canon import digest_text
 from linkeddata.dwca_media import (
     ARCHIVAL_MASTER,
     OF_MEDIA,
+    is_medium,
     merge_media,
     pair_masters,
     read_medium,
@@ -52,6 +53,7 @@ from linkeddata.spool import open_spool
 _NOT_TABLES: Final = (".xml", ".md", ".pdf", ".html", ".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp")
 _REFERS: Final = ("dwc:occurrenceID", "ac:associatedSpecimenReference")
 """Terms of a media row of an event that say which of its specimens is meant."""
+_USED_AT_ONCE: Final = 1000
 _SPOOL: Final = """
 CREATE TABLE media (id INTEGER PRIMARY KEY, core TEXT, body TEXT, used INTEGER NOT NULL DEFAULT 0);
 CREATE TABLE core_row (core TEXT PRIMARY KEY, body TEXT);
@@ -73,6 +75,8 @@ class Archive:
     ends_early: bool = False
     """Set while reading: a table that was read is cut off."""
     rows_read: int = 0
+    _used: list[int] = field(default_factory=list)
+    """Media rows that specimens have, not yet marked."""
 
     def rows(self, source: str, *, key_columns: Sequence[str] = (), note: Note) -> Iterator[SourceRow]:
         """Every specimen, once. A row without an id is noted and kept under its content; repeated ids are not noticed.
@@ -102,19 +106,27 @@ class Archive:
 
     def orphan_media(self) -> int:
         """Media rows whose core id no specimen has; ask after reading."""
+        self._mark_used()
         return int(self.spool.execute("SELECT count(*) FROM media WHERE used = 0").fetchone()[0])
 
     def _spool_media(self, note: Note) -> None:
         for table in self.media_tables:
-            skipped = 0
-            for core_id, terms in self._read(table, note):
-                if read_medium(terms) is None:
-                    skipped += 1
-                    continue
-                self.spool.execute("INSERT INTO media (core, body) VALUES (?, ?)", (core_id or "", json.dumps(terms)))
-            if skipped:
-                note("", "media-not-image", f"{skipped} rows of {table.location} are no images or have no address")
+            self.spool.executemany("INSERT INTO media (core, body) VALUES (?, ?)", self._image_rows(table, note))
         self.spool.execute("CREATE INDEX media_core ON media (core)")
+
+    def _image_rows(self, table: Table, note: Note) -> Iterator[tuple[str, str]]:
+        skipped = 0
+        for core_id, terms in self._read(table, note):
+            if is_medium(terms):
+                yield core_id or "", json.dumps(terms)
+            else:
+                skipped += 1
+        if skipped:
+            note("", "media-not-image", f"{skipped} rows of {table.location} are no images or have no address")
+
+    def _mark_used(self) -> None:
+        self.spool.executemany("UPDATE media SET used = 1 WHERE id = ?", [(number,) for number in self._used])
+        self._used.clear()
 
     def _spool_core(self, note: Note) -> None:
         rows = ((core_id or "", json.dumps(fields)) for core_id, fields in self._read(self.description.core, note))
@@ -126,7 +138,9 @@ class Archive:
 
     def _media_of(self, core_id: str, fields: dict[str, str], *, is_core: bool) -> tuple[SourceMedia, ...]:
         found: list[SourceMedia] = []
-        rows = self.spool.execute("SELECT id, body FROM media WHERE core = ? ORDER BY id", (core_id,)).fetchall()
+        rows: list[tuple[int, str]] = []
+        if self.media_tables:
+            rows = self.spool.execute("SELECT id, body FROM media WHERE core = ? ORDER BY id", (core_id,)).fetchall()
         for number, body in rows:
             terms: dict[str, str] = json.loads(body)
             named = next((terms[term] for term in _REFERS if terms.get(term)), "")
@@ -134,22 +148,25 @@ class Archive:
                 continue
             medium = read_medium(terms)
             if medium is not None:
-                self.spool.execute("UPDATE media SET used = 1 WHERE id = ?", (number,))
+                self._used.append(number)
                 found.append(medium)
+        if len(self._used) >= _USED_AT_ONCE:
+            self._mark_used()
         found += pair_masters(fields.get(ARCHIVAL_MASTER, ""), read_named_media(fields))
         return merge_media(found)
 
     def _read(self, table: Table, note: Note) -> Iterator[tuple[str | None, dict[str, str]]]:
         reader = TableReader(table)
+        columns = [(column.term, column.index, column.default) for column in table.columns]
         with self.files.open(table.location) as raw:
             for cells in reader.read(raw):
                 fields: dict[str, str] = {}
-                for column in table.columns:
-                    value = "" if column.index is None else cells[column.index].strip()
-                    if not value and column.default is not None:
-                        value = column.default
+                for term, index, default in columns:
+                    value = "" if index is None else cells[index].strip()
                     if value:
-                        fields[column.term] = value
+                        fields[term] = value
+                    elif default:
+                        fields[term] = default
                 yield (cells[table.id_index].strip() if table.id_index is not None else None), fields
         if reader.ends_early:
             self.ends_early = True

@@ -53,11 +53,16 @@ def split_associated_media(text: str) -> list[str]:
     return [part for part in (piece.strip() for piece in pattern.split(text)) if part]
 
 
+def is_medium(terms: Mapping[str, str]) -> bool:
+    """Whether a media row has an address and is an image (no sound, no web page)."""
+    return bool(_locator(terms)) and _is_image(terms)
+
+
 def read_medium(terms: Mapping[str, str]) -> SourceMedia | None:
     """A media row; None when it has no address or is no image (a sound, a web page)."""
-    locator = (terms.get("ac:accessURI") or terms.get("dcterms:identifier") or "").strip()
-    if not locator or not _is_image(terms):
+    if not is_medium(terms):
         return None
+    locator = _locator(terms)
     return SourceMedia(
         key=media_key(locator),
         locator=locator,
@@ -137,6 +142,10 @@ def _merge(one: SourceMedia, two: SourceMedia) -> SourceMedia:
         rights_holder=one.rights_holder or two.rights_holder,
         fields={**two.fields, **one.fields},
     )
+
+
+def _locator(terms: Mapping[str, str]) -> str:
+    return (terms.get("ac:accessURI") or terms.get("dcterms:identifier") or "").strip()
 
 
 def _is_image(terms: Mapping[str, str]) -> bool:

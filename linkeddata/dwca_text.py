@@ -106,7 +106,7 @@ class TableReader:
             raise DwcaError(f"{self._table.location}, line {reader.line_num}: {error}") from error
 
     def _repair(self, cells: list[str]) -> list[str]:
-        if all(cell.isascii() or not _is_broken(cell) for cell in cells):
+        if "".join(cells).isascii() or not any(map(_is_broken, cells)):
             return cells
         self.repaired_rows += 1
         return [

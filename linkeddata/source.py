@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from linkeddata.canon import canonical_bytes
 from linkeddata.json_strict import Json
@@ -73,15 +74,21 @@ def row_of(body: bytes) -> SourceRow:
     """A row from its canonical bytes, which this program wrote."""
     document = json.loads(body)
     return SourceRow(
-        source=document["source"],
-        key=document["key"],
-        fields=document["fields"],
-        media=tuple(
-            SourceMedia(
-                key=item["key"], locator=item["locator"], format=item["format"], title=item["title"],
-                licence=item["licence"], rights_holder=item["rightsHolder"], fields=item["fields"],
-            )
-            for item in document["media"]
-        ),
+        source=document["source"], key=document["key"], fields=document["fields"], media=_media_of(document["media"]),
         known_bytes=body,
+    )  # fmt: skip
+
+
+def media_of(text: str) -> tuple[SourceMedia, ...]:
+    """Media from a list of their ``to_json``, which this program wrote."""
+    return _media_of(json.loads(text))
+
+
+def _media_of(items: list[dict[str, Any]]) -> tuple[SourceMedia, ...]:
+    return tuple(
+        SourceMedia(
+            key=item["key"], locator=item["locator"], format=item["format"], title=item["title"],
+            licence=item["licence"], rights_holder=item["rightsHolder"], fields=item["fields"],
+        )
+        for item in items
     )  # fmt: skip

@@ -79,14 +79,16 @@ def exposures_of(
     return list(dict.fromkeys(together.get(item.key) or Exposure((item.key,)) for item in row.media))
 
 
-def left_out(conn: sqlite3.Connection, row: SourceRow, policy: Policy) -> list[tuple[str, str]]:
+def left_out(
+    conn: sqlite3.Connection, source: str, media: Sequence[SourceMedia], policy: Policy
+) -> list[tuple[str, str]]:
     """Files of a published row that it states to be of one exposure, and that are not: (key, why)."""
     found: list[tuple[str, str]] = []
-    by_key = {item.key: item for item in row.media}
-    for group in group_media(row.media, policy):
+    by_key = {item.key: item for item in media}
+    for group in group_media(media, policy):
         if not group.is_stated:
             continue
-        seen = {key: seen_of(bytes_of(conn, row.source, key, {}), by_key[key]) for key in group.keys}
+        seen = {key: seen_of(bytes_of(conn, source, key, {}), by_key[key]) for key in group.keys}
         kept = confirm(group, seen)
         largest = max(kept, key=lambda key: seen[key].pixels)
         size = f"{seen[largest].width}x{seen[largest].height}"
@@ -157,36 +159,41 @@ def known_file(conn: sqlite3.Connection, source: str, key: str) -> sqlite3.Row |
     return None
 
 
-def known_files(conn: sqlite3.Connection, source: str, keys: Sequence[str]) -> dict[str, MediumBytes]:
-    """The same of many, by key; those that are not known are left out."""
-    marks = ", ".join("?" * len(keys))
-    found: dict[str, MediumBytes] = {}
-    for table in ("medium_variant", "medium"):
-        query = f"SELECT * FROM {table} WHERE source = ? AND key IN ({marks})"  # noqa: S608 - question marks
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What was published of a file."""
+
+    bytes: MediumBytes
+    state: str
+    """Of its medium."""
+
+
+def published_files(conn: sqlite3.Connection, source: str, keys: Sequence[str]) -> dict[str, Published]:
+    """What was published of files, by key; those that are not known are left out."""
+    marks = _marks(keys)
+    found: dict[str, Published] = {}
+    for query in (
+        f"""SELECT v.*, m.state FROM medium_variant v JOIN medium m ON m.iri = v.medium
+            WHERE v.source = ? AND v.key IN ({marks})""",  # noqa: S608 - question marks
+        f"SELECT * FROM medium WHERE source = ? AND key IN ({marks})",  # noqa: S608
+    ):
         rows = conn.execute(query, (source, *keys))
-        found.update({row["key"]: known_bytes(row) for row in rows})
+        found.update({row["key"]: Published(known_bytes(row), row["state"]) for row in rows})
     return found
 
 
-def has_news(conn: sqlite3.Connection, source: str, key: str, found: MediumBytes, *, barred: str) -> bool:
+def has_news(published: Published | None, found: MediumBytes, *, barred: str) -> bool:
     """Whether the bytes of a file differ from what was published.
 
     Args:
-        conn: to look.
-        source: of the file.
-        key: of the file.
+        published: of the file; None: nothing.
         found: what came of it.
         barred: the code of bytes that were withdrawn: they are no news.
     """
-    row = conn.execute(
-        """SELECT image, state FROM medium WHERE source = ?1 AND key = ?2
-           UNION ALL SELECT v.image, m.state FROM medium_variant v JOIN medium m ON m.iri = v.medium
-             WHERE v.source = ?1 AND v.key = ?2 LIMIT 1""",
-        (source, key),
-    ).fetchone()
-    if row is None:
+    if published is None:
         return found.code != barred
-    return row["state"] != "active" or (found.content_id is not None and row["image"] != found.content_id.hex)
+    is_other = found.content_id is not None and published.bytes.content_id != found.content_id
+    return published.state != "active" or is_other
 
 
 def owner_of(conn: sqlite3.Connection, source: str, exposure: Exposure, rows: Rows) -> sqlite3.Row | None:

@@ -7,6 +7,7 @@ uses yet; running the same ingest again goes on where it stopped, because finish
 Invariants:
 - Nothing is written before the plan is made; a plan behind the brake is stored and waits for ``--accept-plan``.
 - The same archive again changes nothing, and says so. Same bytes twice are one blob and two media.
+- A row that stands as it was is not written: ``last_seen`` of a row is when it last came with something new.
 - When settings that decide what records say have changed, every record is looked at again.
 - One bad image is a finding about that image; the rest goes on.
 - What was made from bytes that become stricter, or from bytes that were replaced, is withdrawn or marked in the same
@@ -21,7 +22,7 @@ import json
 import sqlite3
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -33,11 +34,10 @@ from linkeddata.file_match import FileMatch, compile_rules
 from linkeddata.ingest_plan import IngestPlan, plan_from
 from linkeddata.sensitive_taxa import SensitiveTaxa
 from linkeddata.source import SourceMedia, SourceRow
-from linkeddata.times import format_time
 from linkeddata.variants import group_media
 from node.config import Settings, SourceSettings
 from node.services.derived import remove_of_closed
-from node.services.exposures import has_news, known_file, known_files, left_out
+from node.services.exposures import Published, has_news, left_out, published_files
 from node.services.ingest_ledger import Finding, IngestLedger, PlanHeld
 from node.services.ingest_report import IngestReport, Matched
 from node.services.ingest_rules import rules_digest
@@ -50,7 +50,7 @@ from node.services.intake_bytes import (
     same_images,
     volume_home,
 )
-from node.services.intake_source import NEW, UNCHANGED, Intake
+from node.services.intake_source import NEW, Intake, Standing
 from node.services.prepare_ahead import preparer
 from node.services.prepare_row import PreparedRow, RowRules
 from node.services.public_originals import PublicOriginals, keep
@@ -79,17 +79,36 @@ class IngestStopped(Exception):
     """Whoever runs the ingest ends it between two batches; what is done is done."""
 
 
+@dataclass(slots=True)
+class _Rows:
+    """Rows that share a transaction."""
+
+    rows: list[SourceRow | Standing] = field(default_factory=list)
+    new: set[str] = field(default_factory=set)
+    """Keys of those that are not known as present."""
+    others: int = 0
+    """Further rows, which are as they were and have no media."""
+    located: dict[str, FileMatch] = field(default_factory=dict)
+    """Where media are, by media key."""
+
+    def __len__(self) -> int:
+        return len(self.rows) + self.others
+
+
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """Rows that share a transaction, with what is known of their media."""
+    """The same, with what is known of their media."""
 
-    rows: list[SourceRow]
+    count: int
+    """Of all rows."""
     todo: list[SourceRow]
     """Those that are published anew."""
+    media: list[tuple[str, tuple[SourceMedia, ...]]]
+    """(key, media) of all rows that have media."""
     located: Mapping[str, FileMatch]
     """By media key, like the next two."""
     found: Mapping[str, MediumBytes]
-    known: Collection[str]
+    known: Mapping[str, Published]
     """Published before."""
     unknown: Collection[str]
     """Keys of rows that this node never heard of."""
@@ -190,7 +209,7 @@ class Ingest:
         remote = size = 0
         for row in self._intake.rows():
             for medium in row.media:
-                where = self._locate(row, medium)
+                where = self._locate(_number_of(row), medium)
                 if where.relpath is not None:
                     if where.relpath not in used:
                         size += self._intake.size_of(where.relpath)
@@ -263,7 +282,7 @@ class Ingest:
         candidates = (
             (row.key, where.relpath)
             for row in self._intake.rows() if row.key in new
-            for where in (self._locate(row, medium) for medium in row.media) if where.relpath is not None
+            for where in (self._locate(_number_of(row), medium) for medium in row.media) if where.relpath is not None
         )  # fmt: skip
         return same_images(known, candidates, self._intake) if known else {}
 
@@ -305,26 +324,33 @@ class Ingest:
                 batch = waiting.popleft()
                 used.update(match.relpath for match in batch.located.values() if match.relpath is not None)
                 self._publish(batch, ahead.take(), plan, run, report)
-                done += len(batch.rows)
+                done += batch.count
                 if progress is not None:
                     progress(done, total)
 
     def _stored_batches(self, plan: IngestPlan, report: IngestReport, *, everything: bool) -> "Iterator[_Batch]":
         """Batches whose bytes are durable."""
         gone = self._gone_keys()
-        for rows, states in self._batches():
-            located = {medium.key: self._locate(row, medium) for row in rows for medium in row.media}
+        for batch in self._batches(everything=everything):
+            located = batch.located
             known = self._known_media(located)
-            found = self._bytes.store(located, known, now=self._clock())
+            known_bytes = {key: item.bytes for key, item in known.items()}
+            found = self._bytes.store(located, known_bytes, now=self._clock())
             report.bytes_hashed += sum(item.hashed_bytes for item in found.values())
             report.elsewhere += sum(item.code == ELSEWHERE for item in found.values())
-            todo = [
-                row
-                for row in rows
-                if everything or states[row.key] != UNCHANGED or row.key in plan.rekeyed or self._has_news(row, found)
-            ]
-            unknown = {row.key for row in rows if states[row.key] == NEW} - gone - plan.rekeyed.keys()
-            yield _Batch(rows, todo, located, found, known.keys(), unknown)
+            todo = [whole for row in batch.rows if (whole := self._if_to_publish(row, known, found)) is not None]
+            unknown = batch.new - gone - plan.rekeyed.keys()
+            media = [(row.key, row.media) for row in batch.rows if row.media]
+            yield _Batch(len(batch), todo, media, located, found, known, unknown)
+
+    def _if_to_publish(
+        self, row: SourceRow | Standing, known: Mapping[str, Published], found: Mapping[str, MediumBytes]
+    ) -> SourceRow | None:
+        """The row, when it is published anew: one that stands is when bytes of its media differ from the published."""
+        if isinstance(row, SourceRow):
+            return row
+        news = (has_news(known.get(item.key), found[item.key], barred=WITHDRAWN_CODE) for item in row.media)
+        return self._intake.row(row.key) if any(news) else None
 
     def _is_alone(self, row: SourceRow, batch: "_Batch") -> bool:
         """Whether it is published without looking at anything else: it is new, its media are, and have no bytes."""
@@ -350,35 +376,42 @@ class Ingest:
             )
             return {row["key"] for row in rows}
 
-    def _batches(self) -> Iterator[tuple[list[SourceRow], dict[str, int]]]:
-        """Rows that share a transaction, and their states: few while files are read, many for mere text."""
-        batch: list[SourceRow] = []
-        states: dict[str, int] = {}
-        with_media = 0
-        for row, state in self._intake.rows_with_state():
-            batch.append(row)
-            states[row.key] = state
-            with_media += any(self._locate(row, medium).relpath is not None for medium in row.media) or (
-                self._fetches and bool(row.media)
-            )
-            if with_media >= self._batch_rows or len(batch) >= TEXT_BATCHES * self._batch_rows:
-                yield batch, states
-                batch, states, with_media = [], {}, 0
-        if batch:
-            yield batch, states
+    def _batches(self, *, everything: bool) -> Iterator[_Rows]:
+        """Rows that share a transaction: few while files are read, many for mere text."""
+        incoming = self._intake.rows_to_look_at(whole=everything)
+        while True:
+            batch = _Rows()
+            with_media = 0
+            for row, state in incoming:
+                if isinstance(row, SourceRow) or row.media:
+                    batch.rows.append(row)
+                else:
+                    batch.others += 1
+                if state == NEW:
+                    batch.new.add(row.key)
+                number = _number_of(row) if isinstance(row, SourceRow) else row.catalog_number
+                located = {medium.key: self._locate(number, medium) for medium in row.media}
+                batch.located.update(located)
+                is_read = any(where.relpath is not None for where in located.values())
+                with_media += is_read or (self._fetches and bool(located))
+                if with_media >= self._batch_rows or len(batch) >= TEXT_BATCHES * self._batch_rows:
+                    break
+            if not len(batch):
+                return
+            yield batch
 
-    def _locate(self, row: SourceRow, medium: SourceMedia) -> FileMatch:
-        return self._intake.locate(medium, row.fields.get("dwc:catalogNumber", ""), self._rules)
+    def _locate(self, catalog_number: str, medium: SourceMedia) -> FileMatch:
+        return self._intake.locate(medium, catalog_number, self._rules)
 
     def _why_never_fetched(self, url: str) -> str:
         return why_never_fetched(url, self._settings)
 
-    def _known_media(self, keys: Iterable[str]) -> dict[str, MediumBytes]:
-        found: dict[str, MediumBytes] = {}
+    def _known_media(self, keys: Iterable[str]) -> dict[str, Published]:
+        found: dict[str, Published] = {}
         names = list(keys)
         with self._db.reader(limit_s=None) as conn:
             for start in range(0, len(names), _KEYS_AT_ONCE):
-                found.update(known_files(conn, self._intake.source, names[start : start + _KEYS_AT_ONCE]))
+                found.update(published_files(conn, self._intake.source, names[start : start + _KEYS_AT_ONCE]))
         return found
 
     def _publish(
@@ -413,19 +446,14 @@ class Ingest:
                     Finding(key=row.key, code="variant-not-replaced", message=key) for key in outcome.left_behind
                 ]
             publish_new_rows(conn, together, run=run, now=now)
-            stamp, written = format_time(now), {row.key for row in todo}
-            conn.executemany(
-                "UPDATE source_row SET last_seen = ?, run = ? WHERE source = ? AND key = ?",
-                [(stamp, run, row.source, row.key) for row in batch.rows if row.key not in written],
-            )
-            findings += list(self._of_media(conn, batch.rows, found, probed, batch.located))
+            findings += list(self._of_media(conn, batch, probed))
             self._ledger.note(conn, findings, run, now=now)
         report.findings += len(findings)
         report.files_missing += sum(item.code in ("file-not-found", "not-fetched") for item in findings)
         report.images_unreadable += sum(item.code in ("image-unreadable", "file-unreadable") for item in findings)
         report.new += len(free)
-        report.unchanged += len(batch.rows) - len(todo)
-        report.media += sum(len(row.media) for row in batch.rows)
+        report.unchanged += batch.count - len(todo)
+        report.media += sum(len(media) for _, media in batch.media)
 
     def _context(
         self,
@@ -440,36 +468,21 @@ class Ingest:
             media=media, rekeyed=plan.rekeyed, run=run, now=now, unknown=unknown,
         )  # fmt: skip
 
-    def _has_news(self, row: SourceRow, found: Mapping[str, MediumBytes]) -> bool:
-        """Whether the bytes of a medium of an unchanged row differ from what was published."""
-        if not row.media:
-            return False
-        with self._db.reader(limit_s=None) as conn:
-            return any(
-                has_news(conn, row.source, medium.key, found[medium.key], barred=WITHDRAWN_CODE) for medium in row.media
-            )
-
     def _of_media(
-        self,
-        conn: sqlite3.Connection,
-        batch: Iterable[SourceRow],
-        found: Mapping[str, MediumBytes],
-        probed: Mapping[str, MediumBytes],
-        located: Mapping[str, FileMatch],
+        self, conn: sqlite3.Connection, batch: "_Batch", probed: Mapping[str, MediumBytes]
     ) -> Iterator[Finding]:
         """What is wrong with images of these rows, also of those that were published before."""
-        for row in batch:
-            for medium in row.media:
-                state = probed.get(medium.key, found[medium.key])
+        for key, media in batch.media:
+            for medium in media:
+                state = probed.get(medium.key, batch.found[medium.key])
                 problem, code = state.problem, state.code
-                if not problem and medium.key not in probed:
-                    known = known_file(conn, row.source, medium.key)
-                    problem, code = (known["problem"] or "", "image-unreadable") if known else ("", "")
+                if not problem and medium.key not in probed and medium.key in batch.known:
+                    problem, code = batch.known[medium.key].bytes.problem, "image-unreadable"
                 if problem:
-                    place = located[medium.key].relpath or medium.locator
-                    yield Finding(key=row.key, code=code, message=f"{place}: {problem}")
-            for key, why in left_out(conn, row, self._source.variants):
-                yield Finding(key=row.key, code="variant-differs", message=f"{key}: {why}")
+                    place = batch.located[medium.key].relpath or medium.locator
+                    yield Finding(key=key, code=code, message=f"{place}: {problem}")
+            for name, why in left_out(conn, self._intake.source, media, self._source.variants):
+                yield Finding(key=key, code="variant-differs", message=f"{name}: {why}")
 
     def _finish(self, plan: IngestPlan, run: int, report: IngestReport, orphans: list[str], *, prune: bool) -> None:
         now, name = self._clock(), self._intake.source
@@ -508,6 +521,10 @@ class Ingest:
             (self._intake.source,),
         ).fetchall()
         return [(row["key"], row["iri"]) for row in rows if not self._intake.specimens_of(row["key"])]
+
+
+def _number_of(row: SourceRow) -> str:
+    return row.fields.get("dwc:catalogNumber", "")
 
 
 def _body_of(conn: sqlite3.Connection, source: str, key: str) -> bytes:

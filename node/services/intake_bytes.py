@@ -119,11 +119,13 @@ class ByteIntake:
         """
         found: dict[str, MediumBytes] = {}
         by_path: dict[str, list[str]] = {}
+        # Fetching takes its time, in which something may be withdrawn: then every address is asked for.
+        may_be_barred = self._fetch is not None or self._blobs.withdrawals.has_any
         for key, where in located.items():
             if where.relpath is not None:
                 by_path.setdefault(where.relpath, []).append(key)
             elif where.url is not None:
-                found[key] = self._remote(where.url, known.get(key), now)
+                found[key] = self._remote(where.url, known.get(key), now, may_be_barred=may_be_barred)
             else:
                 found[key] = MediumBytes(problem="the file was not found", code="file-not-found")
         stored = self._adopt(by_path, now) if self._intake.root is not None else self._copy(by_path, known, now)
@@ -199,12 +201,12 @@ class ByteIntake:
                 sha.update(chunk)
         return sha.digest() == cid.digest
 
-    def _remote(self, url: str, known: MediumBytes | None, now: datetime) -> MediumBytes:
+    def _remote(self, url: str, known: MediumBytes | None, now: datetime, *, may_be_barred: bool) -> MediumBytes:
         if known is not None and known.content_id is not None and not known.problem and self._blobs.stat(
             known.content_id
         ):  # fmt: skip
             return self._as_known(known, known.size_bytes)
-        if self._blobs.withdrawals.is_barred(url):
+        if may_be_barred and self._blobs.withdrawals.is_barred(url):
             return _barred()
         if self._fetch is None and self._on_need is not None:
             return self._elsewhere(url, known, self._on_need)

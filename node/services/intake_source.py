@@ -6,6 +6,8 @@ from it, and the same rows are then applied.
 """
 
 import hashlib
+import itertools
+import json
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -22,11 +24,12 @@ from linkeddata.eml import MAX_EML_BYTES, read_eml
 from linkeddata.file_match import FileMatch, FileRule, is_image_name, match_file
 from linkeddata.ingest_plan import Keys
 from linkeddata.plain_tables import PlainFiles, is_plain_table, mapping_path, open_plain, read_mapping
-from linkeddata.source import SourceMedia, SourceRow, row_of
+from linkeddata.source import SourceMedia, SourceRow, media_of, row_of
 from linkeddata.spool import open_spool
 
 MAX_NOTES_PER_CODE: Final = 1000
 """Findings of one kind that are kept one by one; of more, only how many there are."""
+_ROWS_AT_ONCE: Final = 500
 UNCHANGED: Final = 0
 CHANGED: Final = 1
 NEW: Final = 2
@@ -66,6 +69,15 @@ class Notes:
                 )
 
 
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A row that is as it was."""
+
+    key: str
+    catalog_number: str
+    media: tuple[SourceMedia, ...]
+
+
 @dataclass(slots=True, kw_only=True)
 class Intake:
     """Everything one ingest reads."""
@@ -95,7 +107,12 @@ class Intake:
 
     def keys(self) -> Keys:
         """Keys of the first rows, by what they are against what is known."""
-        return Keys(new=self._keys_of(NEW), changed=self._keys_of(CHANGED), unchanged=self._keys_of(UNCHANGED))
+        by_state: dict[int, list[str]] = {NEW: [], CHANGED: [], UNCHANGED: []}
+        for key, state in self.spool.execute(
+            f"SELECT r.key, {_STATE} FROM row r {_WITH_STATE} WHERE r.is_first ORDER BY r.number"  # noqa: S608
+        ):
+            by_state[state].append(key)
+        return Keys(new=by_state[NEW], changed=by_state[CHANGED], unchanged=by_state[UNCHANGED])
 
     def vanished_keys(self) -> list[str]:
         """Known rows that did not come."""
@@ -127,22 +144,26 @@ class Intake:
             for key in keys
         }
 
-    def _keys_of(self, state: int) -> list[str]:
-        return self._column(
-            f"SELECT r.key FROM row r {_WITH_STATE} WHERE r.is_first AND {_STATE} = ? ORDER BY r.number",  # noqa: S608
-            state,
-        )
-
     def _column(self, sql: str, *parameters: object) -> list[str]:
         return [row[0] for row in self.spool.execute(sql, parameters)]
 
-    def rows_with_state(self) -> Iterator[tuple[SourceRow, int]]:
-        """The first row of every key with what it is: NEW, CHANGED or UNCHANGED."""
+    def rows_to_look_at(self, *, whole: bool = False) -> Iterator[tuple[SourceRow | Standing, int]]:
+        """The first row of every key with what it is; of an unchanged one what is needed to look at its media.
+
+        Of most rows of most exports nothing is to do, and reading them all would be most of the work. ``whole`` gives
+        every row.
+        """
+        standing = "0" if whole else f"state = {UNCHANGED}"
         rows = self.spool.execute(
-            f"SELECT r.body, {_STATE} FROM row r {_WITH_STATE} WHERE r.is_first ORDER BY r.number"  # noqa: S608
+            f"""SELECT key, state, CASE WHEN {standing} THEN NULL ELSE body END, number_of_row, media
+                FROM (SELECT r.number, r.key, r.body, r.catalog AS number_of_row, r.media, {_STATE} AS state
+                      FROM row r {_WITH_STATE} WHERE r.is_first) ORDER BY number"""  # noqa: S608 - constants
         )
-        for body, state in rows:
-            yield row_of(body), state
+        for key, state, body, number, media in rows:
+            if body is not None:
+                yield row_of(body), state
+            else:
+                yield Standing(key, number, media_of(media) if media else ()), state
 
     def rows(self) -> Iterator[SourceRow]:
         """The first row of every key, in the order of the archive."""
@@ -191,9 +212,8 @@ def new_spool() -> sqlite3.Connection:
     spool = open_spool()
     spool.executescript(
         """CREATE TABLE row (number INTEGER PRIMARY KEY, key TEXT, digest TEXT, twin TEXT, body BLOB,
-             is_first INTEGER NOT NULL);
-           CREATE INDEX row_key ON row (key);
-           CREATE TABLE shows (media TEXT, specimen TEXT);
+             catalog TEXT, media TEXT, is_first INTEGER NOT NULL DEFAULT 1);
+           CREATE TABLE shows (media TEXT, specimen TEXT, row INTEGER);
            CREATE TABLE known (key TEXT PRIMARY KEY, digest TEXT) WITHOUT ROWID;
            CREATE TABLE known_medium (key TEXT PRIMARY KEY, medium TEXT) WITHOUT ROWID;"""
     )
@@ -215,8 +235,7 @@ def open_intake(path: Path, source: str, *, key_columns: tuple[str, ...] = ()) -
                 yield _read_images(path, files, source, spool, notes)
             return
         with _open_tables(path, notes) as archive:
-            for row in archive.rows(source, key_columns=key_columns, note=notes.add):
-                add_row(spool, row)
+            add_rows(spool, archive.rows(source, key_columns=key_columns, note=notes.add))
             orphans = archive.orphan_media()
             if orphans:
                 notes.add("", "orphan-media-rows", f"{orphans} media rows belong to no specimen")
@@ -276,10 +295,17 @@ def _read_images(path: Path, files: ArchiveFiles, source: str, spool: sqlite3.Co
     grouped: dict[str, list[str]] = {}
     for name in names:
         grouped.setdefault(name.rsplit(".", 1)[0], []).append(name)
-    for key, members in grouped.items():
-        fields = {"dwc:catalogNumber": PurePosixPath(key).name, "dwc:basisOfRecord": "PreservedSpecimen"}
-        media = tuple(SourceMedia(key=name, locator=name) for name in members)
-        add_row(spool, SourceRow(source=source, key=key, fields=fields, media=media))
+    add_rows(
+        spool,
+        (
+            SourceRow(
+                source=source, key=key,
+                fields={"dwc:catalogNumber": PurePosixPath(key).name, "dwc:basisOfRecord": "PreservedSpecimen"},
+                media=tuple(SourceMedia(key=name, locator=name) for name in members),
+            )
+            for key, members in grouped.items()
+        ),
+    )  # fmt: skip
     _finish(spool, files, notes)
     return Intake(
         source=source, kind="images", root=path, names=frozenset(names), spool=spool, notes=notes.items,
@@ -304,18 +330,40 @@ def _read_title(archive: Archive | AbcdDocuments, notes: Notes) -> str:
     return eml.title
 
 
-def add_row(spool: sqlite3.Connection, row: SourceRow) -> None:
-    """Keeps a row; of rows with one key the first counts."""
-    parts = [row.fields.get(term, "") for term in _TRIPLET]
-    twin = "|".join(parts) if parts[2] else ""
-    data = row.canonical
-    is_first = spool.execute("SELECT 1 FROM row WHERE key = ?", (row.key,)).fetchone() is None
-    spool.execute(
-        "INSERT INTO row (key, digest, twin, body, is_first) VALUES (?, ?, ?, ?, ?)",
-        (row.key, "sha256:" + hashlib.sha256(data).hexdigest(), twin, data, is_first),
+def add_rows(spool: sqlite3.Connection, rows: Iterable[SourceRow]) -> None:
+    """Keeps all rows of an intake, once; of rows with one key the first counts."""
+    number = 0
+    for batch in _batches(rows):
+        spool.executemany(
+            "INSERT INTO row (number, key, digest, twin, body, catalog, media) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [_spooled(place, row) for place, row in enumerate(batch, number)],
+        )
+        spool.executemany(
+            "INSERT INTO shows VALUES (?, ?, ?)",
+            [(medium.key, row.key, place) for place, row in enumerate(batch, number) for medium in row.media],
+        )
+        number += len(batch)
+    spool.executescript(
+        """CREATE INDEX row_key ON row (key);
+           UPDATE row SET is_first = 0 WHERE key IN (SELECT key FROM row GROUP BY key HAVING count(*) > 1)
+             AND number > (SELECT min(number) FROM row other WHERE other.key = row.key);
+           DELETE FROM shows WHERE row IN (SELECT number FROM row WHERE NOT is_first);"""
     )
-    if is_first:
-        spool.executemany("INSERT INTO shows VALUES (?, ?)", [(medium.key, row.key) for medium in row.media])
+
+
+def _batches(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
+    left = iter(rows)
+    while batch := list(itertools.islice(left, _ROWS_AT_ONCE)):
+        yield batch
+
+
+def _spooled(place: int, row: SourceRow) -> tuple[int, str, str, str, bytes, str, str | None]:
+    data = row.canonical
+    digest = "sha256:" + hashlib.sha256(data).hexdigest()
+    institution, collection, number = (row.fields.get(term, "") for term in _TRIPLET)
+    twin = f"{institution}|{collection}|{number}" if number else ""
+    media = json.dumps([item.to_json() for item in row.media]) if row.media else None
+    return place, row.key, digest, twin, data, number, media
 
 
 def _finish(spool: sqlite3.Connection, files: ArchiveFiles, notes: Notes) -> None:

@@ -7,19 +7,22 @@ Invariants:
 """
 
 import email.utils
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
 from federation.errors import FetchRefused
-from federation.safe_fetch import check_url
+from federation.safe_fetch import check_url, is_address_text
 from node.config import Settings
 
 FIRST_PAUSE: Final = timedelta(minutes=1)
 LONGEST_PAUSE: Final = timedelta(days=1)
 """Also of what a server asks for: one that says "in a year" is not believed."""
 FACTOR: Final = 4
+_ORIGIN: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,8 +38,15 @@ class Failure:
 
 def why_never_fetched(url: str, settings: Settings) -> str:
     """The reason why an address is never fetched; empty when it may be."""
+    # What is asked of a well-written address is asked of its host: a collection has a million on one host.
+    origin = _ORIGIN.match(url) if is_address_text(url) else None
+    return _why_never(url if origin is None else origin.group() + "/", settings.federation.insecure_loopback)
+
+
+@lru_cache(maxsize=1024)
+def _why_never(url: str, insecure_loopback: bool) -> str:
     try:
-        check_url(url, insecure_loopback=settings.federation.insecure_loopback)
+        check_url(url, insecure_loopback=insecure_loopback)
     except FetchRefused as error:
         return str(error)
     return ""

@@ -49,10 +49,13 @@ READ_LIMIT_S: Final = 5.0
 """A read that runs longer is stopped: no page needs it, and a hostile query must not hold a thread."""
 GROUP_LIMIT: Final = 256
 """Most writes that share one commit; bounds how long the first of them waits."""
-BULK_CACHE_KIB: Final = 48 * 1024
+BULK_CACHE_KIB: Final = 64 * 1024
 """Page cache of a long piece of writing; SQLite's own 2 MB hold none of the inner pages of a million records."""
-BULK_WAL_PAGES: Final = 8000
-"""32 MB of log before pages go back into the file: what every batch touches is then written back once for many."""
+BULK_WAL_PAGES: Final = 64_000
+"""256 MB of log before pages go back into the file: what every batch touches is then written back once for many.
+More is slower again: every page is looked for in the log first."""
+BULK_WAL_KEPT_BYTES: Final = 32 * 1024 * 1024
+"""Of the log's file, when its pages have gone back."""
 REFILL_ROWS: Final = 1000
 """Specimens that share a transaction while search tables are filled: whoever is killed does a second of work again."""
 SAID_EVERY: Final = 10_000
@@ -153,6 +156,7 @@ class Database:
         try:
             conn.execute(f"PRAGMA cache_size=-{BULK_CACHE_KIB}")
             conn.execute(f"PRAGMA wal_autocheckpoint={BULK_WAL_PAGES}")
+            conn.execute(f"PRAGMA journal_size_limit={BULK_WAL_KEPT_BYTES}")
             yield conn
         finally:
             conn.close()

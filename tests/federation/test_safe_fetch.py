@@ -22,7 +22,7 @@ HOSTILE = [
     "https://[ff02::1]/", "https://10.0.0.1/", "https://172.16.3.4/", "https://192.168.1.1/", "https://169.254.169.254/latest",
     "https://100.64.0.1/", "https://192.0.0.8/", "https://198.18.0.1/", "https://224.0.0.1/", "https://255.255.255.255/",
     "https://240.0.0.1/", "https://localhost/", "https://LOCALHOST/", "https://node.localhost/", "https://printer.local/",
-    "https://metadata.google.internal/", "https://intranet/", "https://user:pass@images.example.org/",
+    "https://metadata.google.internal/", "https://intranet/", "https://user:pass@images.example.org/", "https://[]@",
     "https://images.example.org@127.0.0.1/", "https://images.example.org:22/", "https://images.example.org:0/",
     "https://images.example.org:25/", "https://images.example.org:99999/", "https://images.example.org\\@127.0.0.1/",
     "https://images.example.org/\r\nHost: x", "https://images.example.org/ x", "https://exämple.org/", "https://%31%32%37.0.0.1/",
@@ -146,7 +146,7 @@ async def test_a_good_answer_comes_back_whole() -> None:
     "target",
     [
         "file:///etc/passwd", "gopher://127.0.0.1/", "http://169.254.169.254/latest", "https://10.0.0.1/", "https://[::1]/",
-        "//169.254.169.254/", "http://localhost/", "", "https://user@example.org/", "x" * 3000,
+        "//169.254.169.254/", "http://localhost/", "", "https://user@example.org/", "//[]@", "x" * 3000,
     ],
 )  # fmt: skip
 async def test_a_redirect_is_checked_like_the_first_address(target: str) -> None:

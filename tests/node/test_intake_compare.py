@@ -6,7 +6,7 @@ from plan_model import IncomingRow, KnownRow, make_plan
 
 from linkeddata.ingest_plan import plan_from
 from linkeddata.source import SourceMedia, SourceRow
-from node.services.intake_source import Intake, add_row, new_spool
+from node.services.intake_source import Intake, Standing, add_rows, new_spool
 
 
 def row_of(key: str, number: str, media: set[str]) -> SourceRow:
@@ -39,8 +39,7 @@ def test_the_plan_of_the_spool_is_the_plan_of_the_model(
     known = {row.key: row for row in sorted(before, key=lambda row: row.key)}
     spool = new_spool()
     try:
-        for row in now:
-            add_row(spool, row)
+        add_rows(spool, now)
         intake = Intake(
             source="s", kind="archive", root=None, names=frozenset(), spool=spool, notes=[], ends_early=False,
             _files=None,  # type: ignore[arg-type]  # no file is opened here
@@ -52,9 +51,23 @@ def test_the_plan_of_the_spool_is_the_plan_of_the_model(
             duplicates=intake.duplicate_keys(), contents=intake.contents(), ends_early=False,
             vanished_media=vanished_media, known_media=known_media,
         )  # fmt: skip
-        states = {row.key: state for row, state in intake.rows_with_state()}
+        looked = list(intake.rows_to_look_at())
+        everything = list(intake.rows_to_look_at(whole=True))
+        first = {row.key: row for row in intake.rows()}
+        shown = {name: intake.specimens_of(name) for name in "xyz"}
     finally:
         spool.close()
+    came = {row.key: row for row in reversed(now)}
+    assert first == came
+    states = {row.key: state for row, state in looked}
+    order = list(dict.fromkeys(row.key for row in now))
+    assert everything == [(came[key], states[key]) for key in order]
+    numbers = {key: row.fields.get("dwc:catalogNumber", "") for key, row in came.items()}
+    assert looked == [
+        (came[key] if states[key] else Standing(key, numbers[key], came[key].media), states[key]) for key in order
+    ]
+    for name, keys in shown.items():
+        assert keys == [key for key in order if name in {medium.key for medium in came[key].media}]
     arrived = {medium.key for row in {row.key: row for row in reversed(now)}.values() for medium in row.media}
     expected = make_plan(
         {key: KnownRow(digest=row.digest, twin=twin(row)) for key, row in known.items()},
