@@ -16,6 +16,7 @@ from benchmarks.accuracy.world import Section, World, found_data
 
 SECTIONS = {
     "barcode": "benchmarks.accuracy.barcode",
+    "quality": "benchmarks.accuracy.quality",
     "label-text": "benchmarks.accuracy.label_text",
     "segment": "benchmarks.accuracy.segment",
     "embed": "benchmarks.accuracy.embed",
