@@ -22,6 +22,7 @@ from linkeddata.outputs.shape import (
 UNITS: Final = ("", "mm", "in")
 MARKS: Final = ("", "1 mm", "1 mm, tens", "0.5 mm", "1/8 in", "1/16 in", "1/32 in", "divided cm", "divided in")
 """By what the unit was known: the pattern of the lengths of the ticks, or the one unit that is divided."""
+CHECKS: Final = ("", "chart")
 MAX_PX_PER_MM: Final = 10_000
 MAX_RULERS: Final = 200
 
@@ -43,6 +44,8 @@ class Scale:
     box: Box | None
     """Of the ticks; None where there is no answer."""
     doubts: tuple[str, ...]
+    checked_by: str = ""
+    """What else on the image says the same: ``chart``, or nothing."""
 
     @property
     def is_known(self) -> bool:
@@ -61,7 +64,8 @@ class Scale:
         if self.box is None:
             return ()
         terms: dict[str, Json] = {"vasculum:pixelsPerMillimetre": self.px_per_mm}
-        label = f"ruler, {self.px_per_mm} px/mm ({self.marks})"
+        checked = f"; the {self.checked_by} agrees" if self.checked_by else ""
+        label = f"ruler, {self.px_per_mm} px/mm ({self.marks}{checked})"
         return (Region(box=self.box, label=label, score=self.score, terms=terms),)
 
     def measured(self) -> Mapping[str, str]:
@@ -95,4 +99,5 @@ def parse(document: dict[str, Json], image: ImageSize) -> Scale:
         rulers=get_int(document, "rulers", low=0, high=MAX_RULERS),
         box=read_box(document, image) if is_known else None,
         doubts=doubts,
+        checked_by=read_choice(document, "checked_by", CHECKS) if "checked_by" in document else "",
     )

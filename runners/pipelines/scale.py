@@ -1,7 +1,8 @@
 """``scale/1``: pixels per millimetre from the rulers on an image; says "don't know" rather than a wrong number.
 
-``ruler_chains`` finds rows of ticks, ``ruler_units`` says what they mean, ``ruler_scale`` whether they agree. The
-resolution in the file is not asked: most files say 72, 96 or the scanner's nominal value, whatever was done since.
+``ruler_chains`` finds rows of ticks, ``ruler_units`` says what they mean, ``ruler_scale`` whether they agree, and
+``chart_size`` whether a colour chart beside them contradicts. The resolution in the file is not asked: most files say
+72, 96 or the scanner's nominal value, whatever was done since.
 """
 
 import math
@@ -14,7 +15,7 @@ import runners.decode
 from linkeddata.json_strict import Json
 from linkeddata.pipeline import Environment, PipelineManifest
 from runners.pipeline import Pixels, Reference, Upstream, base_versions, decimal, implementation_digest, pinned
-from runners.pipelines import ruler_chains, ruler_scale, ruler_units
+from runners.pipelines import chart_size, ruler_chains, ruler_scale, ruler_units
 
 LIBRARIES: Final = ("opencv-python-headless", "numpy", "pillow")
 REFERENCE_PX_PER_MM: Final = 8
@@ -33,8 +34,11 @@ class Scale:
             description="Pixels per millimetre from metric and inch rulers, with the reason where it is not known",
             runtime="builtin",
             libraries=pinned(*LIBRARIES),
+            needs=("chart/1",),
             tolerance="0.005",
-            implementation=implementation_digest(self, ruler_chains, ruler_units, ruler_scale, runners.decode),
+            implementation=implementation_digest(
+                self, chart_size, ruler_chains, ruler_units, ruler_scale, runners.decode
+            ),
         )
 
     def load(self) -> Environment:
@@ -52,9 +56,10 @@ class Scale:
 
         finding = ruler_scale.find_scale(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY))
         if finding.best is None or finding.reason:
-            return {
-                "px_per_mm": "0", "unit": "", "marks": "", "score": "0", "rulers": 0, "doubts": [finding.reason],
-            }  # fmt: skip
+            return _unknown(finding.reason)
+        verdict, words = chart_size.judge(finding.px_per_mm, upstream["chart/1"])
+        if verdict == "contradicts":
+            return _unknown(words)
         height, width = pixels.shape[:2]
         return {
             "px_per_mm": decimal(finding.px_per_mm, 4),
@@ -62,6 +67,7 @@ class Scale:
             "marks": finding.best.how,
             "score": decimal(finding.score),
             "rulers": len(finding.agreeing),
+            "checked_by": "chart" if verdict == "agrees" else "",
             "box": _box(np.concatenate([item.corners for item in finding.agreeing]), width, height),
             "doubts": [],
         }
@@ -69,10 +75,25 @@ class Scale:
     def references(self) -> Sequence[Reference]:
         """A metric ruler, and strokes that are none."""
         ruler, comb = draw_reference(is_ruler=True), draw_reference(is_ruler=False)
+        right, wrong = (
+            {"chart/1": made_chart(12.9 * REFERENCE_PX_PER_MM * factor)} for factor in (1.0, 2.54)
+        )  # fmt: skip
         return (
-            Reference(name="ruler", pixels=ruler, deviation=_expects(float(REFERENCE_PX_PER_MM))),
-            Reference(name="comb", pixels=comb, deviation=_expects(0.0)),
+            Reference(name="ruler", pixels=ruler, deviation=_expects(float(REFERENCE_PX_PER_MM)), upstream=right),
+            Reference(name="ruler-and-chart-differ", pixels=ruler, deviation=_expects(0.0), upstream=wrong),
+            Reference(name="comb", pixels=comb, deviation=_expects(0.0), upstream=right),
         )
+
+
+def made_chart(distance_px: float) -> dict[str, Json]:
+    """Of a body of ``chart/1`` what is asked here: 24 patches this far apart; none for 0."""
+    if not distance_px:
+        return {"patches": []}
+    side = round(distance_px * 0.7)
+    boxes = [
+        [round(column * distance_px), round(row * distance_px), side, side] for row in range(4) for column in range(6)
+    ]
+    return {"patches": [{"box": list[Json](box)} for box in boxes]}
 
 
 def draw_reference(*, is_ruler: bool) -> Pixels:
@@ -84,6 +105,10 @@ def draw_reference(*, is_ruler: bool) -> Pixels:
         x = 40 + number * REFERENCE_PX_PER_MM
         sheet[250 : 250 + (rank if is_ruler else 30), x : x + 2] = (25, 25, 25)
     return sheet
+
+
+def _unknown(reason: str) -> dict[str, Json]:
+    return {"px_per_mm": "0", "unit": "", "marks": "", "score": "0", "rulers": 0, "doubts": [reason]}
 
 
 def _box(corners: ruler_chains.Vectors, width: int, height: int) -> list[Json]:

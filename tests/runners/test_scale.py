@@ -9,9 +9,12 @@ import pytest
 
 from linkeddata.errors import OutputRefused
 from linkeddata.outputs import Scale, parse_output
+from runners.pipelines.chart import Chart
+from runners.pipelines.chart import draw_reference as draw_chart
+from runners.pipelines.chart_size import patch_distances
 from runners.pipelines.ruler_scale import find_scale
 from runners.pipelines.scale import Scale as ScalePipeline
-from runners.pipelines.scale import draw_reference
+from runners.pipelines.scale import draw_reference, made_chart
 from tests.made_rulers import DECOYS, scene
 
 
@@ -19,10 +22,10 @@ def grey(pixels: np.ndarray) -> np.ndarray:
     return cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY)
 
 
-def measure(pixels: np.ndarray) -> Scale:
+def measure(pixels: np.ndarray, chart: dict[str, Any] | None = None) -> Scale:
     pipeline = ScalePipeline()
     pipeline.load()
-    body = pipeline.run(pixels, {}, {})
+    body = pipeline.run(pixels, {}, {"chart/1": chart or made_chart(0)})
     output = parse_output("scale/1", {**body, "image": {"width": pixels.shape[1], "height": pixels.shape[0]}})
     assert isinstance(output, Scale)
     return output
@@ -74,11 +77,53 @@ def test_two_rulers_that_disagree_are_no_answer() -> None:
     assert found.answer(None).answer == "cannot tell"
 
 
+def test_a_chart_of_a_size_that_is_sold_confirms_the_ruler() -> None:
+    found = measure(draw_reference(is_ruler=True), made_chart(8 * 12.7))
+    assert (found.is_known, found.checked_by) == (True, "chart")
+    assert "the chart agrees" in str(found.regions()[0].label)
+    assert parse_output("scale/1", dict(GOOD)).checked_by == ""  # of results that were made before
+
+
+@pytest.mark.parametrize("factor", [2, 0.5, 2.54, 1 / 2.54, 10])
+def test_a_ruler_that_makes_a_chart_impossibly_large_or_small_is_not_believed(factor: float) -> None:
+    found = measure(draw_reference(is_ruler=True), made_chart(8 * 12.9 * factor))
+    assert not found.is_known
+    assert "one of the two is misread" in found.doubts[0]
+
+
+@pytest.mark.parametrize("factor", [0, 1.2, 3.1, 3.57, 7])
+def test_a_chart_of_another_make_says_nothing(factor: float) -> None:
+    found = measure(draw_reference(is_ruler=True), made_chart(8 * 12.9 * factor))
+    assert (found.is_known, found.checked_by) == (True, "")
+
+
+def test_ruler_and_chart_that_were_drawn_together_agree_through_both_pipelines() -> None:
+    drawn = draw_chart(is_chart=True)
+    _, patches = chart_of(drawn)
+    along, _ = patch_distances({"patches": patches})
+    scale = 8 * 12.9 / along
+    drawn = cv2.resize(drawn, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    height, width = drawn.shape[:2]
+    sheet = np.full((440 + height, max(900, width), 3), (236, 231, 216), dtype=np.uint8)
+    sheet[:420, :800] = draw_reference(is_ruler=True)
+    sheet[440:, :width] = drawn
+    body, _ = chart_of(sheet)
+    assert measure(sheet, body).checked_by == "chart"
+
+
+def chart_of(pixels: np.ndarray) -> tuple[dict[str, Any], list[Any]]:
+    pipeline = Chart()
+    pipeline.load()
+    body: dict[str, Any] = pipeline.run(pixels, {}, {})
+    return body, body["patches"]
+
+
 def test_the_box_lies_on_the_ruler_and_references_hold() -> None:
     pipeline = ScalePipeline()
     pipeline.load()
     for reference in pipeline.references():
-        assert reference.deviation(pipeline.run(reference.pixels, {}, {})) <= float(pipeline.manifest().tolerance)
+        body = pipeline.run(reference.pixels, {}, reference.upstream)
+        assert reference.deviation(body) <= float(pipeline.manifest().tolerance)
     found = measure(draw_reference(is_ruler=True))
     assert found == measure(draw_reference(is_ruler=True))
     assert found.unit == "mm"
@@ -111,7 +156,7 @@ GOOD: Mapping[str, Any] = {
     "change",
     [{"px_per_mm": "-1"}, {"px_per_mm": "1e3"}, {"px_per_mm": "0"}, {"px_per_mm": "10001"}, {"unit": "ft"},
      {"unit": ""}, {"marks": "secret"}, {"box": None}, {"box": [0, 0, 101, 10]}, {"rulers": 201}, {"score": "1.5"},
-     {"px_per_mm": "0", "unit": "", "marks": "", "box": None}],
+     {"px_per_mm": "0", "unit": "", "marks": "", "box": None}, {"checked_by": "me"}],
 )  # fmt: skip
 def test_a_worker_can_say_nothing_else(change: dict[str, Any]) -> None:
     parse_output("scale/1", dict(GOOD))
