@@ -21,19 +21,21 @@ def train() -> None:
               help="The model (ONNX); weights, report and answers of the folds are written beside it.")  # fmt: skip
 @click.option("--encoder", type=click.Path(path_type=Path, dir_okay=False, exists=True),
               help="ImageNet weights of EfficientNet-Lite0 to begin with.")  # fmt: skip
-@click.option("--base-steps", type=click.IntRange(min=2), default=475, show_default=True,
+@click.option("--base-steps", type=click.IntRange(min=2), default=2600, show_default=True,
               help="Steps on made pictures.")  # fmt: skip
-@click.option("--tune-steps", type=click.IntRange(min=2), default=181, show_default=True,
+@click.option("--tune-steps", type=click.IntRange(min=2), default=360, show_default=True,
               help="Steps of a fold on real and made pictures.")  # fmt: skip
-@click.option("--pictures", type=click.IntRange(min=2), default=1500, show_default=True,
-              help="Made pictures for each of the two; 2.4 MB of memory each.")  # fmt: skip
+@click.option("--pictures", type=click.IntRange(min=2), default=1800, show_default=True,
+              help="Made pictures for the base; 2.4 MB of memory each.")  # fmt: skip
+@click.option("--mixed-pictures", type=click.IntRange(min=2), default=1700, show_default=True,
+              help="Made pictures with cut-outs of real specimens, for the folds; as much memory.")  # fmt: skip
 @click.option("--batch", type=click.IntRange(min=2), default=24, show_default=True, help="Pictures in a step.")
 @click.option("--folds", type=click.IntRange(min=1), default=9, show_default=True, help="Parts to hold out in turn.")
 @click.option("--seed", type=click.IntRange(min=0), default=6, show_default=True, help="Of everything random.")
 @click.option("--processes", type=click.IntRange(min=1), default=1, show_default=True, help="That make pictures.")
 def segment(
-    data: Path, out: Path, encoder: Path | None, base_steps: int, tune_steps: int, pictures: int, batch: int,
-    folds: int, seed: int, processes: int,
+    data: Path, out: Path, encoder: Path | None, base_steps: int, tune_steps: int, pictures: int,
+    mixed_pictures: int, batch: int, folds: int, seed: int, processes: int,
 ) -> None:  # fmt: skip
     """Train the network of "segment" and "objects" on made pictures and on the masks in --data.
 
@@ -46,7 +48,7 @@ def segment(
     from runners.training.segment import train as run_training
 
     settings = Settings(
-        seed=seed, plain_pictures=pictures, mixed_pictures=pictures, batch=batch, base_steps=base_steps,
+        seed=seed, plain_pictures=pictures, mixed_pictures=mixed_pictures, batch=batch, base_steps=base_steps,
         tune_steps=tune_steps, folds=folds, processes=processes,
     )  # fmt: skip
     try:

@@ -27,7 +27,8 @@ FAMILIES: Final = (("label", "envelope", "other"), ("barcode",), ("ruler", "char
 """Kinds that are joined before they are told apart."""
 LEAST_SHARE: Final = {"label": 0.002, "barcode": 0.0008, "ruler": 0.002, "stamp": 0.001}
 """Of the image, by the first kind of a family: the least thing that is told."""
-LEAST_SCORE: Final = 0.3
+LEAST_SCORE: Final = {"label": 0.5, "barcode": 0.7, "ruler": 0.5, "stamp": 0.5}
+"""By the first kind of a family; print and ticks are half taken for codes."""
 LEAST_FILL: Final = 0.6
 """Of its upright or turned box: paper is straight."""
 RIDGE: Final = 0.01
@@ -215,7 +216,7 @@ def _papers(shares: Shares, picture: Any) -> list[tuple[str, Cover, float]]:
             kind = max(votes, key=lambda item: votes[item])
             if family[0] == "ruler":
                 kind = _ruler_or_chart(cover, chroma, light)
-            if kind and score >= LEAST_SCORE:
+            if kind and score >= LEAST_SCORE[family[0]]:
                 things.append((kind, cover, score))
     return things
 

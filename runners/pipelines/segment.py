@@ -180,6 +180,17 @@ def pixel_box(cells: tuple[int, int, int, int], scale_x: float, scale_y: float, 
     return [x0, y0, max(1, x1 - x0), max(1, y1 - y0)]
 
 
+def _write(picture: Any, x: int, y: int, *, letters: int, seed: int) -> None:
+    """Something like print: strokes in all directions, in words. The same on every machine, as no font is."""
+    strokes = (np.s_[0:11, 0:2], np.s_[0:11, 5:7], np.s_[0:2, 0:7], np.s_[5:7, 0:7], np.s_[9:11, 0:7])
+    for letter in range(letters):
+        bits = (letter * 2654435761 + seed * 40503) >> 7
+        cell = picture[y : y + 11, x + 10 * letter : x + 10 * letter + 7]
+        for number, stroke in enumerate(strokes):
+            if bits >> number & 1 and bits % 7:  # each seventh is a blank
+                cell[stroke] = (60, 60, 60)
+
+
 def reference_sheet(*, with_leaf: bool) -> tuple[Pixels, Cover]:
     """A made sheet on a dark board with a label, and with a leaf or without; and where the leaf is."""
     import cv2
@@ -191,7 +202,7 @@ def reference_sheet(*, with_leaf: bool) -> tuple[Pixels, Cover]:
     label = np.s_[690:850, 350:600]
     picture[label] = (250, 249, 243)
     for line in range(6):
-        picture[705 + 22 * line : 712 + 22 * line, 366 : 580 - 30 * (line % 3)][:, ::3] = (60, 60, 60)
+        _write(picture, 366, 703 + 23 * line, letters=21 - 4 * (line % 3), seed=line)
     cover = np.zeros((900, 640), np.bool_)
     if with_leaf:
         along, across = (rows - 120) / 420, (columns - 270 - 30 * np.sin(rows / 160)) / 400

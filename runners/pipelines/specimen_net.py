@@ -15,7 +15,7 @@ from linkeddata.pipeline import Environment, Weight
 from runners.errors import PipelineUnavailable
 from runners.pipeline import Pixels, base_versions
 
-MODEL: Final = "specimen-1.onnx"
+MODEL: Final = "specimen-2.onnx"
 CLASSES: Final = ("ground", "specimen", "label", "barcode", "ruler", "chart", "stamp", "envelope", "other")
 SPECIMEN: Final = 1
 RIM: Final = len(CLASSES)

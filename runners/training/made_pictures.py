@@ -198,13 +198,13 @@ def _clutter(
         angle = tilt
         scene.lay(rng, patch, *spot(patch.mask.shape[1], patch.mask.shape[0]), kind, angle=angle, shadow=shadow)
 
-    for _ in range(int(rng.integers(0, 3)) if rng.random() < 0.55 else 0):
+    for _ in range(int(rng.integers(1, 3)) if rng.random() < 0.55 else 0):
         w, h = size(0.14, 0.36, 0.4, 1.6)
         put(made_paper.envelope(rng, h, w, ground), ENVELOPE, _tilt(rng, 2), float(rng.choice([0, 1, 2])))
     for _ in range(int(rng.integers(0, 5))):
         w, h = size(0.15, 0.5, 0.2, 1.0)
         put(_label(rng, labels, h, w, ground), LABEL, _tilt(rng), float(rng.choice([0, 0, 1, 2])))
-    for _ in range(int(rng.integers(0, 3)) if rng.random() < 0.5 else 0):
+    for _ in range(int(rng.integers(1, 4)) if rng.random() < 0.6 else 0):
         w, h = size(0.08, 0.22, 0.35, 1.0)
         put(made_paper.stamp(rng, h, w), STAMP, _tilt(rng, 8), 0)
     for _ in range(int(rng.integers(0, 3)) if rng.random() < 0.7 else 0):

@@ -29,7 +29,7 @@ from runners.training.made_pictures import EDGE, Cutout, make_picture
 SIDE: Final = 768
 """Longer side of a picture in training and at run time."""
 CROP: Final = 512
-WEIGHT_OF_CLASSES: Final = (0.6, 1.0, 1.0, 1.5, 1.2, 1.2, 1.5, 1.5, 0.7)
+WEIGHT_OF_CLASSES: Final = (0.6, 1.0, 1.0, 1.5, 1.2, 1.2, 2.5, 1.8, 0.7)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +87,7 @@ def train(data: Path, out: Path, *, encoder: Path | None, settings: Settings) ->
     import torch
 
     started = time.monotonic()
+    out.parent.mkdir(parents=True, exist_ok=True)  # now, not when hours are over
     torch.manual_seed(settings.seed)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     examples = read_examples(data, SIDE)
