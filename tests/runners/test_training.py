@@ -69,7 +69,7 @@ def test_a_folder_without_masks_is_refused_in_a_line(tmp_path: Path) -> None:
 
 
 @needs_torch
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_the_written_model_says_what_torch_says(tmp_path: Path) -> None:
     import onnxruntime
@@ -91,7 +91,7 @@ def test_the_written_model_says_what_torch_says(tmp_path: Path) -> None:
 
 
 @needs_torch
-@pytest.mark.soak
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
 def test_training_runs_from_masks_to_a_model_and_says_what_it_held_out(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
