@@ -353,11 +353,14 @@ async def test_ctrl_c_leaves_the_job_running(world, shell: Shell, tmp_path: Path
     node.jobs.submit = noted  # type: ignore[method-assign]
     node.work = _nothing  # type: ignore[method-assign]
     handle = tmp_path / "job.json"
+    # A suite that was started in the background ignores Ctrl-C, and so would this child.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     process = await asyncio.create_subprocess_exec(
         sys.executable, "-P", "-m", "node.cli.main", "job", "submit", "label-text", "--node", node.origin, "--yes",
         "--handle", str(handle), stdin=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     )  # fmt: skip
+    signal.signal(signal.SIGINT, before)
     async with asyncio.timeout(60):
         await arrived.wait()
         process.send_signal(signal.SIGINT)
