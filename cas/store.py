@@ -384,6 +384,16 @@ class BlobStore:
             StoreFailed: the index cannot be read.
         """
         places = self.index.places(cid)
+        while True:
+            try:
+                return self._open_among(cid, places)
+            except BlobChanged:  # so look bytes that move to a tier, come back or go between two questions to the index
+                again, known = self.index.places(cid), self.index.size_of(cid)
+                if again == places and known is not None and not self.index.in_tiers(cid):
+                    raise
+                places = again
+
+    def _open_among(self, cid: ContentId, places: Sequence[tuple[Location, VolumeRow | None]]) -> BlobReader:
         if not places:
             self._refuse_withdrawn(cid)
             if self.index.size_of(cid) is None:

@@ -17,6 +17,7 @@ from cas.check import Check
 from cas.errors import BlobArchived, BlobChanged, BlobNotFound, StoreFailed, TierFailed
 from cas.garbage import Garbage
 from cas.ids import ContentId
+from cas.index import BlobIndex
 from cas.scrub import quarantined, scrub
 from cas.store import BlobStore
 from cas.tier import key_of
@@ -94,6 +95,32 @@ def test_a_restore_brings_the_same_bytes_and_keeps_the_second_copy(world: World)
     assert world.findings() == []
     assert world.tiering.move(IDS[0], "archive") == "moved"
     assert world.where(IDS[0]) == "t"
+
+
+@pytest.mark.parametrize("ends", ["back", "gone"])
+def test_what_moves_while_it_is_opened_is_not_called_damaged(
+    world: World, monkeypatch: pytest.MonkeyPatch, ends: str
+) -> None:
+    world.tiering.move(IDS[0], "archive")
+    ask = BlobIndex.in_tiers
+
+    def late(index: BlobIndex, cid: ContentId) -> object:
+        monkeypatch.undo()  # between the questions of open_blob somebody else is quicker
+        with world.store.index.transaction() as conn:
+            conn.execute("DELETE FROM tier_location WHERE sha = ?", (cid.digest,))
+            if ends == "gone":
+                conn.execute("DELETE FROM blob WHERE sha = ?", (cid.digest,))
+        if ends == "back":
+            world.store.put_bytes(DATA[0], now=NOW)
+        return ask(index, cid)
+
+    monkeypatch.setattr(BlobIndex, "in_tiers", late)
+    if ends == "gone":
+        with pytest.raises(BlobNotFound):
+            world.store.open_blob(IDS[0])
+    else:
+        with world.store.open_blob(IDS[0]) as blob:
+            assert blob.pread(0, len(DATA[0])) == DATA[0]
 
 
 def test_copies_of_remote_images_are_a_cache_and_are_not_archived(world: World) -> None:
