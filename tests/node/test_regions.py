@@ -179,7 +179,6 @@ def sheet(number: int) -> bytes:
     pixels[686:856, 346:606] = (240, 236, 222)
     if number < 2:
         label = np.full((150, 240, 3), (250, 249, 243), np.uint8)
-        label[8:30, 10:230] = (150, 30, 30)
         cv2.putText(label, "HORTUS", (20, 70), cv2.FONT_HERSHEY_SIMPLEX, 1.2, (20, 20, 20), 3)
         cv2.putText(label, "Planta numero 7", (12, 110), cv2.FONT_HERSHEY_SIMPLEX, 0.7, (30, 30, 30), 2)
         cv2.rectangle(label, (2, 2), (237, 147), (40, 40, 40), 2)
