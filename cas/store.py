@@ -60,6 +60,7 @@ GROUP_FILES: Final = 256
 GROUP_BYTES: Final = 256 << 20
 """Bytes after which a group is committed all the same: bounds what an interrupted adoption hashes again (0.2 s)."""
 
+LOOKS: Final = 4
 WITHDRAWN: Final = "these bytes were withdrawn and are not taken in or given out again"
 
 
@@ -384,7 +385,7 @@ class BlobStore:
             StoreFailed: the index cannot be read.
         """
         places = self.index.places(cid)
-        while True:
+        for _ in range(LOOKS):
             try:
                 return self._open_among(cid, places)
             except BlobChanged:  # so look bytes that move to a tier, come back or go between two questions to the index
@@ -392,6 +393,7 @@ class BlobStore:
                 if again == places and known is not None and not self.index.in_tiers(cid):
                     raise
                 places = again
+        return self._open_among(cid, places)
 
     def _open_among(self, cid: ContentId, places: Sequence[tuple[Location, VolumeRow | None]]) -> BlobReader:
         if not places:

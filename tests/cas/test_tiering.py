@@ -123,6 +123,16 @@ def test_what_moves_while_it_is_opened_is_not_called_damaged(
             assert blob.pread(0, len(DATA[0])) == DATA[0]
 
 
+def test_an_index_that_contradicts_itself_ends_the_question(world: World) -> None:
+    """A place without its blob, and no file there: said, not asked for ever."""
+    with world.store.index.transaction() as conn:
+        conn.execute("PRAGMA defer_foreign_keys = ON")
+        conn.execute("DELETE FROM blob WHERE sha = ?", (IDS[0].digest,))
+    (world.store.folder / "owned" / IDS[0].hex[:2] / IDS[0].hex[2:4] / IDS[0].hex).unlink()
+    with pytest.raises(BlobChanged):
+        world.store.open_blob(IDS[0])
+
+
 def test_copies_of_remote_images_are_a_cache_and_are_not_archived(world: World) -> None:
     with world.store.index.transaction() as conn:
         conn.execute("INSERT INTO remote (url, sha) VALUES (?, ?)", ("https://images.example/1.jpg", IDS[0].digest))
