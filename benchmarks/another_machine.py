@@ -134,7 +134,10 @@ def _of_body(one: dict[str, Any], two: dict[str, Any], tolerance: float) -> str:
         bits = (int(first, 16) ^ int(second, 16)).bit_count()
         if bits > tolerance:
             return f"fingerprints are {bits} bits apart"
-    for left, right in zip(_vectors(one), _vectors(two), strict=False):
+    ours, theirs = _vectors(one), _vectors(two)
+    if len(ours) != len(theirs):
+        return f"{len(ours)} and {len(theirs)} vectors"
+    for left, right in zip(ours, theirs, strict=True):
         off = 1 - float(left @ right) / float(np.linalg.norm(left) * np.linalg.norm(right))
         if off > tolerance:
             return f"vectors are {off:.3f} apart"

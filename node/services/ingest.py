@@ -50,7 +50,7 @@ from node.services.intake_bytes import (
     same_images,
     volume_home,
 )
-from node.services.intake_source import NEW, Intake, Standing
+from node.services.intake_source import BYTES_AT_ONCE, NEW, Intake, Standing
 from node.services.prepare_ahead import preparer
 from node.services.prepare_row import PreparedRow, RowRules
 from node.services.public_originals import PublicOriginals, keep
@@ -377,11 +377,11 @@ class Ingest:
             return {row["key"] for row in rows}
 
     def _batches(self, *, everything: bool) -> Iterator[_Rows]:
-        """Rows that share a transaction: few while files are read, many for mere text."""
+        """Rows that share a transaction: few while files are read or rows are huge, many for mere text."""
         incoming = self._intake.rows_to_look_at(whole=everything)
         while True:
             batch = _Rows()
-            with_media = 0
+            with_media = held = 0
             for row, state in incoming:
                 if isinstance(row, SourceRow) or row.media:
                     batch.rows.append(row)
@@ -394,7 +394,9 @@ class Ingest:
                 batch.located.update(located)
                 is_read = any(where.relpath is not None for where in located.values())
                 with_media += is_read or (self._fetches and bool(located))
-                if with_media >= self._batch_rows or len(batch) >= TEXT_BATCHES * self._batch_rows:
+                held += len(row.canonical) if isinstance(row, SourceRow) else 0
+                is_full = with_media >= self._batch_rows or len(batch) >= TEXT_BATCHES * self._batch_rows
+                if is_full or held >= BYTES_AT_ONCE:
                     break
             if not len(batch):
                 return

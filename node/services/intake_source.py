@@ -6,7 +6,6 @@ from it, and the same rows are then applied.
 """
 
 import hashlib
-import itertools
 import json
 import sqlite3
 from collections import Counter
@@ -30,6 +29,8 @@ from linkeddata.spool import open_spool
 MAX_NOTES_PER_CODE: Final = 1000
 """Findings of one kind that are kept one by one; of more, only how many there are."""
 _ROWS_AT_ONCE: Final = 500
+BYTES_AT_ONCE: Final = 8_000_000
+"""Of rows as received: a row may have 4 million characters, and memory has to hold those that are written together."""
 UNCHANGED: Final = 0
 CHANGED: Final = 1
 NEW: Final = 2
@@ -155,8 +156,8 @@ class Intake:
         """
         standing = "0" if whole else f"state = {UNCHANGED}"
         rows = self.spool.execute(
-            f"""SELECT key, state, CASE WHEN {standing} THEN NULL ELSE body END, number_of_row, media
-                FROM (SELECT r.number, r.key, r.body, r.catalog AS number_of_row, r.media, {_STATE} AS state
+            f"""SELECT key, state, CASE WHEN {standing} THEN NULL ELSE body END, catalog, media
+                FROM (SELECT r.number, r.key, r.body, r.catalog, r.media, {_STATE} AS state
                       FROM row r {_WITH_STATE} WHERE r.is_first) ORDER BY number"""  # noqa: S608 - constants
         )
         for key, state, body, number, media in rows:
@@ -332,17 +333,15 @@ def _read_title(archive: Archive | AbcdDocuments, notes: Notes) -> str:
 
 def add_rows(spool: sqlite3.Connection, rows: Iterable[SourceRow]) -> None:
     """Keeps all rows of an intake, once; of rows with one key the first counts."""
-    number = 0
-    for batch in _batches(rows):
+    for batch in _batches(enumerate(rows)):
         spool.executemany(
             "INSERT INTO row (number, key, digest, twin, body, catalog, media) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [_spooled(place, row) for place, row in enumerate(batch, number)],
+            [_spooled(number, row, data) for number, row, data in batch],
         )
         spool.executemany(
             "INSERT INTO shows VALUES (?, ?, ?)",
-            [(medium.key, row.key, place) for place, row in enumerate(batch, number) for medium in row.media],
+            [(medium.key, row.key, number) for number, row, _ in batch for medium in row.media],
         )
-        number += len(batch)
     spool.executescript(
         """CREATE INDEX row_key ON row (key);
            UPDATE row SET is_first = 0 WHERE key IN (SELECT key FROM row GROUP BY key HAVING count(*) > 1)
@@ -351,19 +350,27 @@ def add_rows(spool: sqlite3.Connection, rows: Iterable[SourceRow]) -> None:
     )
 
 
-def _batches(rows: Iterable[SourceRow]) -> Iterator[list[SourceRow]]:
-    left = iter(rows)
-    while batch := list(itertools.islice(left, _ROWS_AT_ONCE)):
+def _batches(rows: Iterable[tuple[int, SourceRow]]) -> Iterator[list[tuple[int, SourceRow, bytes]]]:
+    """Rows with their canonical bytes, as many as may be held at once."""
+    batch: list[tuple[int, SourceRow, bytes]] = []
+    held = 0
+    for number, row in rows:
+        data = row.canonical
+        batch.append((number, row, data))
+        held += len(data)
+        if len(batch) >= _ROWS_AT_ONCE or held >= BYTES_AT_ONCE:
+            yield batch
+            batch, held = [], 0
+    if batch:
         yield batch
 
 
-def _spooled(place: int, row: SourceRow) -> tuple[int, str, str, str, bytes, str, str | None]:
-    data = row.canonical
+def _spooled(number: int, row: SourceRow, data: bytes) -> tuple[int, str, str, str, bytes, str, str | None]:
     digest = "sha256:" + hashlib.sha256(data).hexdigest()
-    institution, collection, number = (row.fields.get(term, "") for term in _TRIPLET)
-    twin = f"{institution}|{collection}|{number}" if number else ""
+    institution, collection, catalog = (row.fields.get(term, "") for term in _TRIPLET)
+    twin = f"{institution}|{collection}|{catalog}" if catalog else ""
     media = json.dumps([item.to_json() for item in row.media]) if row.media else None
-    return place, row.key, digest, twin, data, number, media
+    return number, row.key, digest, twin, data, catalog, media
 
 
 def _finish(spool: sqlite3.Connection, files: ArchiveFiles, notes: Notes) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,10 @@ from conftest import NOW, ORIGIN, ingest, jpeg, rows_of, write_archive
 
 from cas.ids import ContentId
 from linkeddata.dwca_meta import DwcaError
+from linkeddata.source import SourceRow
 from node.folder import NodeFolder
+from node.services import ingest as ingesting
+from node.services import intake_source
 from node.services.ingest_ledger import PlanHeld
 from node.storage import annotations, records
 
@@ -59,6 +63,30 @@ def test_the_same_archive_again_changes_nothing(make_node: Make, tmp_path: Path)
     assert again.bytes_hashed == 0
     assert log(node) == before
     assert source_rows(node) == rows  # a row that stands is not written: most rows of most exports do
+
+
+def test_huge_rows_are_not_held_together(make_node: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row may have four million characters: few of them are read, or written, at once, and all come in."""
+    spool = intake_source.new_spool()
+    rows = (SourceRow(source="s", key=str(n), fields={"dwc:habitat": str(n) + "x" * 1_000_000}) for n in range(60))
+    tracemalloc.start()
+    try:
+        intake_source.add_rows(spool, rows)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert spool.execute("SELECT count(*) FROM row WHERE is_first").fetchone() == (60,)
+    spool.close()
+    assert peak < 6 * intake_source.BYTES_AT_ONCE, f"{peak / 1e6:.0f} MB; all of them together are twice 60"
+    node, done = make_node(), list[int]()
+    for module in (intake_source, ingesting):
+        monkeypatch.setattr(module, "BYTES_AT_ONCE", 9_000)
+    path = write_archive(tmp_path / "a", [{**row, "locality": "y" * 4_000} for row in rows_of(20)])
+    report = ingest(node, path, progress=lambda now, _: done.append(now))
+    assert report.new == 20
+    assert done == sorted(done) and done[-1] == 20
+    assert len(done) >= 6, "three rows share a transaction"
+    assert ingest(node, path).is_unchanged
 
 
 def test_a_zip_is_the_same_as_its_folder_and_its_images_are_copied(make_node: Make, tmp_path: Path) -> None:
